@@ -46,12 +46,20 @@ def write_json(path: Path | str, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
 
+def read_text(path: Path | str) -> str:
+    """Read UTF-8 text; a missing or unreadable file is a `UserError` that names it."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read ({error})") from None
+
+
 def read_json(path: Path | str) -> Any:
     """Read JSON; a missing or broken file is a `UserError` that names it."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing") from None
+        return json.loads(read_text(path))
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON ({error}); restore it or write it again") from None
 

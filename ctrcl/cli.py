@@ -1,0 +1,181 @@
+"""The command `ctrcl`. It stands above all rooms and imports them where they are used.
+
+Errors are for people: one line that says what is wrong, where, and what to do; exit code 2.
+"""
+
+import errno
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ctrcl.files import UserError
+
+app = typer.Typer(
+    help="Rectified collaborative learning of a CNN and a Transformer, reproduced.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data = typer.Typer(help="Data sets: list, import, verify.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data, name="data")
+Dataset = Annotated[str, typer.Argument(help="a data set of this scale, e.g. phantom-cardiac")]
+Experiment = Annotated[str, typer.Argument(help="an experiment of params.yaml, e.g. ctrcl")]
+
+
+def main() -> None:
+    """Entry point: people's errors become one line and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        print("ctrcl: interrupted; run the same command again to go on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
+            raise
+        where = f" {error.filename}" if error.filename else ""
+        _fail(f"cannot write{where}: {error.strerror}; free some space or choose another place, then run again")
+
+
+def _fail(message: str) -> None:
+    print(f"ctrcl: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+@data.command("list")
+def data_list() -> None:
+    """Every data set: classes, where its files belong, whether they are there."""
+    from ctrcl import datasets
+
+    for name in datasets.KNOWN:
+        benchmark = datasets.get(name)
+        there = "present" if benchmark.folder.is_dir() else "absent "
+        print(f"{name:16} {there}  {benchmark.folder}/  {', '.join(benchmark.classes[1:])}")
+        print(f"{'':16} {benchmark.citation}; {benchmark.terms}; from {benchmark.source}")
+
+
+@data.command("import")
+def data_import(name: str, path: Path) -> None:
+    """Check a data set in the folder PATH and copy it to external/NAME, all of it or nothing."""
+    from ctrcl import importing
+
+    importing.bring(name, path)
+
+
+@data.command("verify")
+def data_verify(name: str) -> None:
+    """Read every case of a data set that is here and report what is odd."""
+    from ctrcl import datasets, importing
+
+    importing.verify(name, datasets.get(name).folder)
+
+
+@app.command()
+def scale(
+    name: Annotated[
+        str | None, typer.Argument(help="smoke, laptop, workstation or paper; none: params.yaml as it is")
+    ] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(help="e.g. training.epochs=3")] = None,
+) -> None:
+    """Compose params.yaml from conf/; without a name, check it and keep a copy beside the results of its scale."""
+    from ctrcl import methods, settings
+    from ctrcl.files import read_text, write_text
+
+    values = settings.compose(name, overrides) if name else settings.read_yaml(settings.PARAMS)
+    chosen = settings.parse(values, f"{settings.CONF}/{name}.yaml" if name else str(settings.PARAMS))
+    for experiment, options in chosen.experiments.items():
+        methods.configured(experiment, options)
+    if name:
+        settings.write(values)
+        print(f"params.yaml is now {name}: {len(chosen.runs)} runs on {', '.join(chosen.data)}; next: dvc repro")
+    else:
+        write_text(Path("results", chosen.scale, "params.yaml"), read_text(settings.PARAMS))
+
+
+@app.command()
+def prepare(dataset: Dataset) -> None:
+    """Resize a data set's images to the size of the scale in force, into memory-mapped arrays."""
+    from ctrcl import datasets, preparation, runs, settings
+
+    chosen = settings.load()
+    target = runs.Places(chosen.scale, dataset).prepared
+    size = chosen.size(dataset)
+    preparation.prepare(dataset, datasets.get(dataset).folder, size, target, chosen.machine.workers)
+
+
+@app.command()
+def train(dataset: Dataset, experiment: Experiment) -> None:
+    """Train and evaluate one experiment on one data set, all seeds; interrupted, it resumes."""
+    from ctrcl import runs, settings
+
+    runs.train(settings.load(), dataset, experiment)
+
+
+@app.command()
+def evaluate(dataset: Dataset, experiment: Experiment) -> None:
+    """Compute the metrics again from the kept label maps (MAE needs probabilities and is kept)."""
+    from ctrcl import evaluation, runs, settings, tables
+    from ctrcl.preparation import Prepared
+
+    chosen = settings.load()
+    chosen.size(dataset), chosen.experiment(experiment)
+    places = runs.Places(chosen.scale, dataset, experiment)
+    rows = tables.read_rows(places.cases)
+    evaluation.write_rows(places.cases, evaluation.reevaluate(rows, places.predictions, Prepared(places.prepared)))
+
+
+@app.command()
+def samples(dataset: Dataset) -> None:
+    """Keep what the figures are drawn from: best, median and worst case of training alone, for each main experiment."""
+    from ctrcl import samples as drawn
+    from ctrcl import settings
+
+    drawn.collect(settings.load(), dataset)
+
+
+@app.command()
+def notebook(name: str, dataset: Dataset) -> None:
+    """Execute notebooks/paper/NAME.ipynb on a data set of the scale in force, into results/."""
+    from ctrcl import notebooks, settings
+
+    chosen = settings.load()
+    chosen.size(dataset)
+    notebooks.execute(name, chosen.scale, dataset)
+
+
+@app.command()
+def methods() -> None:
+    """Every method: paper, fidelity, what it adds to the loss."""
+    from ctrcl import methods as registry
+
+    for method in registry.METHODS.values():
+        year = f" {method.year}" if method.year else ""
+        print(f"{method.name:12} {method.fidelity:15} {method.equation}\n{'':12} {method.paper}{year}")
+
+
+@app.command()
+def report() -> None:
+    """Name the tables, figures and notebooks of the scale in force, and print its main table."""
+    from ctrcl import settings, tables
+
+    tables.report(settings.load())
+
+
+@app.command()
+def predict(
+    weights: Annotated[Path, typer.Argument(help="a student's .safetensors")],
+    images: Annotated[list[Path], typer.Argument(help="JPEG, PNG or NIfTI")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="folder for the label maps")],
+) -> None:
+    """Segment images with one student; not for clinical use."""
+    from ctrcl import prediction
+
+    prediction.predict(weights, images, output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Reading an image and its label map from NIfTI, in one orientation, with every way they can be wrong checked.
+
+Both are turned to nibabel's closest canonical orientation (axes towards right, anterior, superior) without
+resampling, so that the orientation in which a file was stored cannot be seen in the result.
+"""
+
+import zlib
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.affines import voxel_sizes
+
+from ctrcl.datasets.pairs import AGAIN, finite, present, same_size, unreadable
+from ctrcl.files import UserError
+
+UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    zlib.error,
+    nib.filebasedimages.ImageFileError,
+    nib.spatialimages.HeaderDataError,
+)
+
+
+def read_pair(image_path: Path, label_path: Path) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
+    """One volume and its label map.
+
+    Returns:
+        image X Y Z float32, label X Y Z as stored (values are the caller's to check), spacing in mm in array order.
+
+    Errors:
+        `UserError` naming the file: missing, damaged, not three-dimensional, NaN or infinite values, sizes,
+        affines or spacings that do not agree, spacing that is not positive.
+    """
+    image, affine = read(image_path)
+    label, label_affine = read(label_path)
+    same_size(image, label, image_path, label_path)
+    finite(image, image_path)
+    if not np.allclose(affine, label_affine, rtol=1e-3, atol=1e-2):
+        raise UserError(
+            f"{label_path} lies elsewhere in space than its image {image_path.name} (their affines differ): "
+            f"the pair does not belong together; {AGAIN} or remove both files"
+        )
+    spacing = tuple(round(float(size), 6) for size in voxel_sizes(affine))
+    return image.astype(np.float32), label, spacing
+
+
+def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Values X Y Z and affine of one NIfTI file in canonical orientation; a bad file is a `UserError`."""
+    present(path)
+    try:
+        stored = nib.load(path)
+        check_spacing(stored, path)
+        turned = nib.as_closest_canonical(stored)
+        return np.asanyarray(turned.dataobj), turned.affine
+    except UNREADABLE as error:
+        raise unreadable(path, error) from None
+
+
+def check_spacing(stored, path: Path) -> None:
+    """A `UserError` unless the volume has three axes and one positive, finite spacing in header and affine."""
+    if len(stored.shape) != 3 or 0 in stored.shape:
+        shape = " x ".join(map(str, stored.shape))
+        raise UserError(f"{path} is {shape}, not a volume with three axes; {AGAIN}")
+    affine, header = voxel_sizes(stored.affine), np.array(stored.header.get_zooms(), dtype=float)
+    listed = " x ".join(f"{size:g}" for size in affine)
+    if not (np.isfinite(stored.affine).all() and (affine > 0).all() and np.linalg.det(stored.affine[:3, :3]) != 0):
+        raise UserError(f"{path} has the spacing {listed} mm, which cannot be; {AGAIN} or correct its header")
+    if not np.allclose(affine, header, rtol=1e-2):
+        other = " x ".join(f"{size:g}" for size in header)
+        raise UserError(
+            f"{path} has the spacing {listed} mm by its affine and {other} mm by its header; {AGAIN} or correct it"
+        )

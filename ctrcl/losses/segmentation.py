@@ -1,0 +1,61 @@
+"""The supervised loss of every student: cross-entropy plus Dice, equal weights; fidelity `exact`.
+
+CTRCL (Wu et al., arXiv 2408.13698) trains each student on L_seg = CE + Dice of the final logits. The Dice here is
+the one Dice of this project: Milletari, Navab, Ahmadi: "V-Net", 3DV 2016 (squared denominators), with the
+background in, over the whole batch, smooth 1e-5 above and below (MONAI: `DiceLoss(softmax=True,
+squared_pred=True, batch=True, smooth_nr=1e-5, smooth_dr=1e-5)`).
+"""
+
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+from ctrcl.losses.targets import IGNORE, class_index, mean_where, one_hot, wide
+
+
+def segmentation(
+    logits: Float[Tensor, "b k *hw"], target: Integer[Tensor, "b *hw"], ignore: int = IGNORE
+) -> Float[Tensor, ""]:
+    """L_seg = CE + Dice, from one log-softmax; takes logits or log-probabilities alike."""
+    log_probabilities = logits.log_softmax(1)
+    likelihood = _negative_log_likelihood(log_probabilities, target, ignore)
+    return likelihood + dice(log_probabilities.exp(), target, ignore)
+
+
+def cross_entropy(
+    logits: Float[Tensor, "b k *hw"], target: Integer[Tensor, "b *hw"], ignore: int = IGNORE
+) -> Float[Tensor, ""]:
+    """Mean of -ln p_y over the pixels that count; 0, not NaN, where none does. Takes log-probabilities as well."""
+    return _negative_log_likelihood(logits.log_softmax(1), target, ignore)
+
+
+def dice(
+    probabilities: Float[Tensor, "b k *hw"],
+    target: Integer[Tensor, "b *hw"],
+    ignore: int = IGNORE,
+    smooth: float = 1e-5,
+) -> Float[Tensor, ""]:
+    """One minus the Dice index, mean over classes, over the whole batch.
+
+    Args:
+        probabilities: softmax output, B K H W (or B K D H W).
+        target: class index per pixel; `ignore` is left out of every sum.
+        smooth: added above and below, so that a class that is nowhere and predicted nowhere costs nothing.
+
+    Returns:
+        A scalar in [0, 1], of the probabilities' dtype.
+    """
+    truth, counted = one_hot(target, probabilities.shape[1], ignore, probabilities.dtype)
+    p = probabilities.where(counted, 0)
+    over = (0, *range(2, p.ndim))  # batch and space; classes stay apart
+    accurate = wide(p.dtype)
+    hit = (p * truth).sum(over, dtype=accurate)
+    size = p.square().sum(over, dtype=accurate) + truth.sum(over, dtype=accurate)  # 0 and 1 are their squares
+    index = (2 * hit + smooth) / (size + smooth)  # V-Net, section 3
+    return (1 - index).mean().to(p.dtype)
+
+
+def _negative_log_likelihood(
+    log_probabilities: Float[Tensor, "b k *hw"], target: Integer[Tensor, "b *hw"], ignore: int
+) -> Float[Tensor, ""]:
+    index, counted = class_index(target, ignore)
+    return mean_where(-log_probabilities.gather(1, index), counted)

@@ -1,0 +1,58 @@
+"""timm backbones as a pyramid of four NCHW feature maps at strides 4, 8, 16 and 32.
+
+Wightman: "PyTorch Image Models", 10.5281/zenodo.4414861. ResNets and MobileNets offer a fifth map at stride 2,
+which is left out; Swin's NHWC maps are turned to NCHW.
+"""
+
+import timm
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ctrcl.files import UserError
+
+STRIDES = (4, 8, 16, 32)
+
+
+class Encoder(nn.Module):
+    """A backbone by its timm name; `widths` are the channels of its four maps.
+
+    Args:
+        network: timm's name, e.g. `resnet50`, `pvt_v2_b2`, `swin_tiny_patch4_window7_224`.
+        channels: of the image.
+        size: pixels a side of the (square) images; some Transformers are built for one size.
+        pretrained: timm's pretrained weights. Out of reach is a `UserError`, never a random start.
+    """
+
+    def __init__(self, network: str, channels: int, size: int, pretrained: bool = False):
+        super().__init__()
+        if not timm.is_model(network):
+            near = ", ".join(timm.list_models(f"*{network.split('_')[0]}*")[:5]) or "see timm.list_models()"
+            raise UserError(f"unknown network {network!r}; timm knows: {near}")
+        options = {"features_only": True, "in_chans": channels, "pretrained": pretrained}
+        if "swin" in network:
+            options["img_size"] = size
+        try:
+            self.backbone = timm.create_model(network, **options)
+        except Exception as error:
+            if not pretrained:
+                raise
+            raise UserError(
+                f"the pretrained weights of {network} cannot be had ({type(error).__name__}); connect to the model hub, "
+                f"or set `pretrained: false` and name the experiments `-scratch`"
+            ) from error
+        reductions = self.backbone.feature_info.reduction()
+        if not set(STRIDES) <= set(reductions):
+            raise UserError(f"{network} has maps at strides {reductions}, not at {STRIDES}; choose another backbone")
+        self.stages = [reductions.index(stride) for stride in STRIDES]
+        self.widths = [self.backbone.feature_info.channels()[stage] for stage in self.stages]
+
+    def forward(self, images: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b _ _ _"]]:
+        """Four maps, fine to coarse."""
+        maps = self.backbone(images)
+        return [self._nchw(maps[stage], width) for stage, width in zip(self.stages, self.widths, strict=True)]
+
+    @staticmethod
+    def _nchw(features: Tensor, width: int) -> Tensor:
+        if features.shape[1] != width and features.shape[-1] == width:
+            return features.permute(0, 3, 1, 2).contiguous()
+        return features

@@ -1,0 +1,221 @@
+"""One run: all seeds of an experiment on a data set, in worker processes, assembled into results with provenance.
+
+A seed works in `artifacts/checkpoints/<key>/seed<k>/`, where the key is a hash of everything that the numbers depend
+on (settings, data, code, versions, threads). An interrupted run therefore resumes, a finished seed is not run again,
+and a checkpoint of anything else is never found. When all seeds are done the results are moved to their places and
+the checkpoints go. Imports no torch: the workers do, once, in a fork server.
+"""
+
+import multiprocessing
+import platform
+import shutil
+import subprocess
+import time
+from importlib.metadata import version
+from pathlib import Path
+from queue import Empty
+from typing import Any
+
+from tqdm import tqdm
+
+from ctrcl import methods
+from ctrcl.files import UserError, fingerprint, read_json, read_text, replacing, sha256, write_json, write_text
+from ctrcl.settings import Settings
+
+PACKAGE = Path(__file__).parent
+# what a trained number depends on; `dvc.yaml` names the same
+SOURCES = ("models", "losses", "methods", "batches.py", "training.py", "evaluation.py", "metrics.py")
+VERSIONS = ("torch", "timm", "numpy", "scipy", "pillow", "lightning-fabric")
+
+
+class Places:
+    """Where things of a scale, data set and experiment lie, relative to the project."""
+
+    def __init__(self, scale: str, dataset: str, experiment: str = ""):
+        run = Path(dataset, experiment)
+        self.prepared = Path("artifacts/prepared", scale, dataset)
+        self.weights = Path("artifacts/weights", scale, run)
+        self.predictions = Path("artifacts/predictions", scale, run)
+        self.results = Path("results", scale)
+        self.samples = self.results / "samples" / dataset
+        self.cases = self.results / "cases" / dataset / f"{experiment}.csv"
+        self.curves = self.results / "curves" / dataset / f"{experiment}.csv"
+        self.record = self.results / "runs" / dataset / f"{experiment}.json"
+
+
+def sources() -> list[Path]:
+    """The files that a trained number depends on."""
+    named = [PACKAGE / name for name in SOURCES]
+    return sorted(path for name in named for path in (name.rglob("*.py") if name.is_dir() else [name]))
+
+
+def identity(settings: Settings, dataset: str, experiment: str, data: str) -> dict[str, Any]:
+    """Everything that the numbers of a run depend on, as plain values."""
+    chosen = settings.model_dump(mode="json")
+    return {
+        "dataset": dataset,
+        "experiment": settings.experiment(experiment),
+        "students": chosen["students"],
+        "training": chosen["training"],
+        "augmentation": chosen["augmentation"],
+        "machine": {key: chosen["machine"][key] for key in ("threads", "accelerator", "devices", "precision")},
+        "data": data,
+        "code": sha256(*sources()),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
+    }
+
+
+def committed() -> dict[str, Any]:
+    """The commit in force and whether the sources stand in it as they are."""
+    try:
+        commit = _git("rev-parse", "HEAD").strip()
+        changed = _git("status", "--porcelain", "--", *[str(PACKAGE / name) for name in SOURCES])
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "clean": False}
+    return {"commit": commit, "clean": not changed}
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=PACKAGE, check=True, capture_output=True, text=True).stdout
+
+
+def train(settings: Settings, dataset: str, experiment: str, root: Path = Path("artifacts/checkpoints")) -> None:
+    """Train and evaluate one experiment on one data set, all seeds; resumes what was interrupted.
+
+    Raises:
+        UserError: unknown names, wrong options, data that is not prepared, a loss that is not finite, a full disk.
+    """
+    settings.size(dataset)
+    methods.configured(experiment, settings.experiment(experiment))
+    places = Places(settings.scale, dataset, experiment)
+    manifest = places.prepared / "manifest.json"
+    if not manifest.exists():
+        raise UserError(f"{places.prepared} is missing; run `ctrcl prepare {dataset}` (or `dvc repro`) first")
+    known = identity(settings, dataset, experiment, sha256(manifest))
+    folder = root / fingerprint([known])
+    costs = _all_seeds(settings, dataset, experiment, places.prepared, folder)
+    record = {
+        "scale": settings.scale,
+        "identity": known,
+        "source": committed(),
+        "machine": platform.machine(),
+        "seeds": {str(seed): cost for seed, cost in zip(settings.seeds, costs, strict=True)},
+    }
+    _deliver(settings, folder, places, record)
+    shutil.rmtree(folder)
+
+
+def _all_seeds(settings: Settings, dataset: str, experiment: str, prepared: Path, folder: Path) -> list[dict[str, Any]]:
+    """Run the seeds that are not done, `workers` at a time, under one progress bar; their costs in order."""
+    plan = settings.training
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["ctrcl.training", "ctrcl.evaluation"])
+    waiting = [seed for seed in settings.seeds if not (folder / f"seed{seed}" / "done.json").exists()]
+    reports = context.Queue()
+    running: dict[int, Any] = {}
+    per_epoch = plan.steps_per_epoch or _steps(prepared, plan.batch)
+    total = per_epoch * plan.epochs * len(waiting)
+    tqdm.monitor_interval = 0
+    with tqdm(total=total, desc=f"{dataset} {experiment}", unit="step", mininterval=1) as bar:
+        try:
+            while waiting or running:
+                while waiting and len(running) < settings.machine.workers:
+                    seed = waiting.pop(0)
+                    job = (
+                        settings.model_dump(mode="json"),
+                        dataset,
+                        experiment,
+                        seed,
+                        prepared,
+                        folder / f"seed{seed}",
+                    )
+                    running[seed] = context.Process(target=_work, args=(job, reports), name=f"seed {seed}")
+                    running[seed].start()
+                _listen(reports, bar, running)
+        finally:
+            for process in running.values():
+                process.terminate()
+                process.join()
+    return [read_json(folder / f"seed{seed}" / "done.json") for seed in settings.seeds]
+
+
+def _steps(prepared: Path, batch: int) -> int:
+    images = sum(case["slices"] for case in read_json(prepared / "manifest.json")["cases"]["train"])
+    return images // min(batch, images)
+
+
+def _listen(reports: Any, bar: tqdm, running: dict[int, Any]) -> None:
+    """Take what the workers say for a moment; a worker's error ends the run."""
+    until = time.monotonic() + 0.5
+    while (rest := until - time.monotonic()) > 0:
+        try:
+            kind, value = reports.get(timeout=rest)
+        except Empty:
+            break
+        if kind == "error":
+            raise UserError(value)
+        bar.update(value)
+    for seed, process in list(running.items()):
+        if process.exitcode is not None:
+            if process.exitcode and reports.empty():
+                raise UserError(f"seed {seed} ended with exit code {process.exitcode} (killed?); run again to resume")
+            if process.exitcode == 0:
+                del running[seed]
+
+
+def _work(job: tuple[Any, ...], reports: Any) -> None:
+    """One seed in its own process: train, evaluate, say that it is done."""
+    from ctrcl import evaluation, training
+    from ctrcl.preparation import Prepared
+
+    values, dataset, experiment, seed, prepared, folder = job
+    settings = Settings.model_validate(values)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        cost = training.fit(
+            training.Job(settings, dataset, experiment, seed, prepared, folder),
+            lambda steps: reports.put(("steps", steps)),
+        )
+        about = {"dataset": dataset, "experiment": experiment, "seed": seed}
+        rows = evaluation.evaluate(
+            folder, Prepared(prepared), about, settings.students, folder, training.fabric_of(settings).device
+        )
+        evaluation.write_rows(folder / "cases.csv", rows)
+        write_json(folder / "done.json", cost)
+    except UserError as error:
+        reports.put(("error", str(error)))
+        raise SystemExit(2) from None
+    except OSError as error:
+        reports.put(
+            ("error", f"{folder}: {error.strerror or error}; free some space or check the disk, then run again")
+        )
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _deliver(settings: Settings, folder: Path, places: Places, record: dict[str, Any]) -> None:
+    """Results of all seeds to their places, each whole."""
+    seeds = {seed: folder / f"seed{seed}" for seed in settings.seeds}
+    with replacing(places.weights) as draft:
+        draft.mkdir()
+        for seed, work in seeds.items():
+            for path in sorted(work.glob("*.safetensors")):
+                shutil.copyfile(path, draft / f"seed{seed}-{path.name}")
+    with replacing(places.predictions) as draft:
+        draft.mkdir()
+        for work in seeds.values():
+            for path in sorted(work.glob("seed*.npz")):
+                shutil.copyfile(path, draft / path.name)
+    write_text(places.curves, _stacked([work / "curves.csv" for work in seeds.values()], "seed", settings.seeds))
+    write_text(places.cases, _stacked([work / "cases.csv" for work in seeds.values()]))
+    write_json(places.record, record)
+
+
+def _stacked(paths: list[Path], column: str = "", values: list[int] | None = None) -> str:
+    """CSV files of one header, one below the other, with a column more where its values are given."""
+    parts = [read_text(path).splitlines() for path in paths]
+    lines = [f"{column},{parts[0][0]}" if values else parts[0][0]]
+    for number, (_, *body) in enumerate(parts):
+        lines += [f"{values[number]},{line}" if values else line for line in body]
+    return "\n".join(lines) + "\n"

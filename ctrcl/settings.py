@@ -1,0 +1,225 @@
+"""`params.yaml` as typed, validated settings. A wrong key or value is one line that names it.
+
+`compose` makes the settings of a scale out of `conf/` (Hydra); `load` reads those in force. Nothing here has a
+default: what a run does can be read off its `params.yaml` (a method's own options have their paper's defaults).
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+
+from ctrcl import datasets
+from ctrcl.files import UserError, read_text, write_text
+
+PARAMS = Path("params.yaml")
+CONF = Path("conf")
+Share = Field(ge=0, le=1)
+
+
+class Strict(BaseModel):
+    """Settings: no unknown keys, nothing converted behind the user's back, nothing changed later."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Network(Strict):
+    """A student's backbone by its timm name, and what kind it is."""
+
+    network: str
+    kind: Literal["cnn", "transformer"]
+
+
+class Students(Strict):
+    """The two networks that train side by side."""
+
+    a: Network
+    b: Network
+    pretrained: bool
+    width: PositiveInt
+
+
+class Machine(Strict):
+    """How it is computed. `threads`, `precision` and `devices` may change the numbers; the rest may not."""
+
+    workers: PositiveInt
+    threads: PositiveInt
+    accelerator: Literal["auto", "cpu", "gpu"]
+    devices: PositiveInt
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"]
+    checkpoint_seconds: PositiveFloat
+
+
+class Training(Strict):
+    """The budget that is the same for all methods. `steps_per_epoch: null` is once through the training images."""
+
+    epochs: PositiveInt
+    steps_per_epoch: PositiveInt | None
+    batch: PositiveInt
+    learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat
+    warmup: float = Share
+    power: NonNegativeFloat
+
+
+class Augmentation(Strict):
+    """Drawn per image: flip (probability), rotation (degrees), and relative ranges of the rest."""
+
+    flip: float = Share
+    rotation: float = Field(ge=0, le=180)
+    scale: float = Field(ge=0, lt=1)
+    brightness: float = Field(ge=0, le=1)
+    contrast: float = Field(ge=0, lt=1)
+    gamma: float = Field(ge=0, lt=1)
+
+
+class Data(Strict):
+    """Images are resized to `size` x `size` pixels."""
+
+    size: int = Field(ge=32, multiple_of=32)
+
+
+class Run(Strict):
+    """One training: an experiment on a data set, all seeds."""
+
+    dataset: str
+    experiment: str
+
+
+class Set(Strict):
+    """A data set and where its files lie."""
+
+    name: str
+    folder: str
+
+
+class Settings(Strict):
+    """All of `params.yaml`. `sets` and `runs` follow from `tables`: they are what `dvc.yaml` enumerates."""
+
+    scale: str
+    seeds: list[int]
+    students: Students
+    training: Training
+    augmentation: Augmentation
+    machine: Machine
+    data: dict[str, Data]
+    experiments: dict[str, dict[str, Any]]
+    tables: dict[str, dict[str, list[str]]]
+    sets: dict[str, Set]
+    runs: dict[str, Run]
+
+    def experiment(self, name: str) -> dict[str, Any]:
+        """The method and options of an experiment; an unknown one is a `UserError`."""
+        if name not in self.experiments:
+            raise UserError(f"unknown experiment {name!r} in {PARAMS}; known: {', '.join(self.experiments)}")
+        return self.experiments[name]
+
+    def size(self, dataset: str) -> int:
+        """Pixels a side of a data set's images; one that this scale does not use is a `UserError`."""
+        datasets.get(dataset)
+        if dataset not in self.data:
+            raise UserError(
+                f"data set {dataset!r} has no place in scale {self.scale!r}; it has: {', '.join(self.data)}; "
+                f"switch with `ctrcl scale NAME`, or add it under `data` in {CONF}/{self.scale}.yaml"
+            )
+        return self.data[dataset].size
+
+
+def enumerated(tables: dict[str, dict[str, list[str]]], scale: str) -> dict[str, dict[str, dict[str, str]]]:
+    """The data sets and runs that some tables need, keyed by the names that DVC's stages carry."""
+    pairs = sorted(
+        {(dataset, experiment) for table in tables.values() for dataset in table for experiment in table[dataset]}
+    )
+    sets = sorted({dataset for dataset, _ in pairs})
+    return {
+        "sets": {f"{scale}-{name}": {"name": name, "folder": datasets.get(name).folder.as_posix()} for name in sets},
+        "runs": {f"{scale}-{d}-{e}": {"dataset": d, "experiment": e} for d, e in pairs},
+    }
+
+
+def parse(values: Any, origin: str) -> Settings:
+    """Validate; the first thing that is wrong becomes a `UserError` that names file and key."""
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{origin}: {_first(error)}") from None
+    for table, rows in settings.tables.items():
+        for dataset, experiments in rows.items():
+            settings.size(dataset)
+            for name in experiments:
+                if name not in settings.experiments:
+                    raise UserError(f"{origin}: tables.{table}.{dataset}: unknown experiment {name!r}")
+    expected = enumerated(settings.tables, settings.scale)
+    found = {"sets": settings.sets, "runs": settings.runs}
+    if any(found[key].keys() != expected[key].keys() for key in expected):
+        raise UserError(
+            f"{origin}: `sets` and `runs` do not follow from `tables`; edit {CONF}/ and run `ctrcl scale {settings.scale}`"
+        )
+    return settings
+
+
+def _first(error: ValidationError) -> str:
+    detail = error.errors()[0]
+    key = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        return f"unknown key {key!r}; remove it or correct its spelling"
+    if detail["type"] == "missing":
+        return f"key {key!r} is missing"
+    return f"{key} = {detail['input']!r}: {detail['msg'].lower()}"
+
+
+def load(path: Path = PARAMS) -> Settings:
+    """The settings in force."""
+    return parse(read_yaml(path), str(path))
+
+
+def read_yaml(path: Path) -> Any:
+    """Plain values of a YAML file; a missing or broken file is a `UserError`."""
+    try:
+        return yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f", line {where.line + 1}" if where else ""
+        raise UserError(
+            f"{path}{line} is not valid YAML; correct it, or write it again with `ctrcl scale NAME`"
+        ) from None
+
+
+def scales() -> list[str]:
+    """Names of the scales in `conf/`."""
+    return sorted(path.stem for path in CONF.glob("*.yaml") if path.stem != "base")
+
+
+def compose(scale: str, overrides: list[str] | None = None) -> dict[str, Any]:
+    """The values of a scale out of `conf/`, Hydra's overrides (`training.epochs=3`) applied."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    if scale not in scales():
+        raise UserError(
+            f"unknown scale {scale!r}; {CONF}/ has: {', '.join(scales()) or 'none; run this in the project folder'}"
+        )
+    try:
+        with initialize_config_dir(str(CONF.resolve()), version_base=None):
+            values = OmegaConf.to_container(hydra_compose(scale, overrides or []), resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(f"{CONF}/{scale}.yaml: {' '.join(str(error).split())[:300]}") from None
+    assert isinstance(values, dict)
+    return {**values, **enumerated(values["tables"], scale)}  # type: ignore[arg-type]
+
+
+def write(values: dict[str, Any], path: Path = PARAMS) -> Settings:
+    """Validate values and write them as `params.yaml`."""
+    settings = parse(values, f"{CONF}/{values.get('scale')}.yaml")
+    head = f"# Settings in force, written by `ctrcl scale {settings.scale}` from {CONF}/. Change values here, lists there.\n"
+    write_text(path, head + yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=110))
+    return settings
+
+
+def recorded(scale: str, results: Path = Path("results")) -> Settings:
+    """The settings that the results of a scale were made with."""
+    return load(results / scale / "params.yaml")

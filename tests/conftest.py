@@ -1,0 +1,26 @@
+"""Shapes are checked in the losses; a test that takes `device` runs on the CPU and, where there is one, on a GPU."""
+
+import sys
+
+import pytest
+from jaxtyping import install_import_hook
+
+install_import_hook("ctrcl.losses", "shapes.checked")  # before anything imports them
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """One thread, so that sums are added in one order; torch is not imported for the tests that do without it."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def device(request: pytest.FixtureRequest) -> str:
+    """Where tensors live."""
+    if request.param == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no CUDA device")
+    return request.param
