@@ -88,10 +88,11 @@ class Run(Strict):
 
 
 class Set(Strict):
-    """A data set and where its files lie."""
+    """A data set, where its files lie, and the module of `ctrcl/datasets` that reads it."""
 
     name: str
     folder: str
+    reader: str
 
 
 class Settings(Strict):
@@ -133,9 +134,15 @@ def enumerated(tables: dict[str, dict[str, list[str]]], scale: str) -> dict[str,
     )
     sets = sorted({dataset for dataset, _ in pairs})
     return {
-        "sets": {f"{scale}-{name}": {"name": name, "folder": datasets.get(name).folder.as_posix()} for name in sets},
+        "sets": {f"{scale}-{name}": {"name": name, **_place(name)} for name in sets},
         "runs": {f"{scale}-{d}-{e}": {"dataset": d, "experiment": e} for d, e in pairs},
     }
+
+
+def _place(dataset: str) -> dict[str, str]:
+    datasets.get(dataset)
+    reader, folder = datasets.KNOWN[dataset]
+    return {"folder": folder, "reader": reader}
 
 
 def parse(values: Any, origin: str) -> Settings:
@@ -154,7 +161,8 @@ def parse(values: Any, origin: str) -> Settings:
     found = {"sets": settings.sets, "runs": settings.runs}
     if any(found[key].keys() != expected[key].keys() for key in expected):
         raise UserError(
-            f"{origin}: `sets` and `runs` do not follow from `tables`; edit {CONF}/ and run `ctrcl scale {settings.scale}`"
+            f"{origin}: `sets` and `runs` do not follow from `tables`; "
+            f"edit {CONF}/ and run `ctrcl scale {settings.scale}`"
         )
     return settings
 
@@ -215,7 +223,8 @@ def compose(scale: str, overrides: list[str] | None = None) -> dict[str, Any]:
 def write(values: dict[str, Any], path: Path = PARAMS) -> Settings:
     """Validate values and write them as `params.yaml`."""
     settings = parse(values, f"{CONF}/{values.get('scale')}.yaml")
-    head = f"# Settings in force, written by `ctrcl scale {settings.scale}` from {CONF}/. Change values here, lists there.\n"
+    scale = settings.scale
+    head = f"# Settings in force, written by `ctrcl scale {scale}` from {CONF}/. Change values here, lists there.\n"
     write_text(path, head + yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=110))
     return settings
 

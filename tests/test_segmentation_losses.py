@@ -52,7 +52,8 @@ def test_dice_and_its_gradient_are_monais():
 def test_dice_stays_between_zero_and_one(case):
     z, y = case
     loss = dice(z.softmax(1), y)
-    assert -1e-6 <= loss <= 1 and loss.dtype == z.dtype
+    assert -1e-6 <= loss <= 1
+    assert loss.dtype == z.dtype
 
 
 def test_a_perfect_prediction_costs_nothing_absent_classes_included():
@@ -72,8 +73,7 @@ def test_one_pixel_missed_costs_its_class_whole():
 def test_dice_counts_the_whole_batch_at_once():
     z, y = drawn_batch()
     image = dice(z.softmax(1), y)
-    wide = [v.movedim(0, -2).flatten(-2).unsqueeze(0) for v in (z.softmax(1).movedim(2, 3), y.movedim(1, 2))]
-    wide = [wide[0].flatten(2).unsqueeze(-1), wide[1].flatten(1).unsqueeze(-1)]
+    wide = [z.softmax(1).transpose(0, 1).reshape(1, 4, -1, 1), y.reshape(1, -1, 1)]  # one image that holds all pixels
     assert_close(dice(*wide), image)
 
 
@@ -91,7 +91,9 @@ def test_a_batch_that_is_ignored_costs_nothing(dtype):
     z.requires_grad_()
     loss = segmentation(z, y)
     loss.backward()
-    assert loss.item() == 0 and loss.dtype == dtype and not z.grad.any()
+    assert loss.item() == 0
+    assert loss.dtype == dtype
+    assert not z.grad.any()
 
 
 def test_ignored_pixels_change_nothing_and_get_no_gradient():
@@ -117,7 +119,8 @@ def test_saturated_logits_give_a_finite_gradient(case):
     z.requires_grad_()
     loss = segmentation(z, y)
     loss.backward()
-    assert torch.isfinite(z.grad).all() and loss.dtype == z.dtype
+    assert torch.isfinite(z.grad).all()
+    assert loss.dtype == z.dtype
 
 
 def test_gradients_are_those_of_finite_differences():
@@ -153,8 +156,10 @@ def test_shrinking_is_torchs_nearest_exact_and_keeps_ignored_pixels(device):
 def test_one_hot_is_empty_where_ignored(device):
     y = torch.tensor([[[0, 2], [255, 1]]], device=device)
     truth, counted = one_hot(y, 3)
-    assert truth[0, :, 1, 0].tolist() == [0, 0, 0] and truth[0, :, 0, 1].tolist() == [0, 0, 1]
-    assert truth.sum().item() == 3 and counted.tolist() == [[[[True, True], [False, True]]]]
+    assert truth[0, :, 1, 0].tolist() == [0, 0, 0]
+    assert truth[0, :, 0, 1].tolist() == [0, 0, 1]
+    assert truth.sum().item() == 3
+    assert counted.tolist() == [[[[True, True], [False, True]]]]
     assert one_hot(y.to(torch.uint8), 3, dtype=torch.float64)[0].dtype == torch.float64
 
 

@@ -33,8 +33,10 @@ FRAMES = ("frame01", "frame02")
 def ids(folder: Path) -> list[str]:
     """The ids under `folder`, sorted; an empty folder or a file without its partner is a `UserError`."""
     patients = patient_folders(folder)
-    if not patients and (files := h5_files(folder)):
-        return sorted(files)
+    if not patients and (volumes := h5_files(folder)):
+        for id, slices in volumes.items():
+            in_order(id, slices)
+        return sorted(volumes)
     if not patients:
         raise UserError(f"{folder} holds no patientNNN/ and no h5 files: the data set is not there; import it")
     for patient in patients.values():
@@ -53,8 +55,8 @@ def read(folder: Path, id: str) -> Case:
         image_path, label_path = frame_files(patient, frame)
         image, label, spacing = read_pair(image_path, label_path)
         return Case(id, name, image, known_labels(label, len(CLASSES) - 1, label_path), spacing)
-    if paths := h5_files(folder).get(id):
-        image, label = (np.concatenate(part).T for part in zip(*map(read_h5, paths), strict=True))
+    if slices := h5_files(folder).get(id):
+        image, label = (np.concatenate(part).T for part in zip(*map(read_h5, in_order(id, slices)), strict=True))
         return Case(id, name, image, label)
     raise UserError(f"{folder} holds neither {name}/ nor h5 files of {id}; {AGAIN}")
 
@@ -78,17 +80,23 @@ def frame_files(patient: Path, frame: str) -> tuple[Path, Path]:
     return patient / f"{stem}.nii.gz", patient / f"{stem}_gt.nii.gz"
 
 
-def h5_files(folder: Path) -> dict[str, list[Path]]:
-    """Per id the file of the volume or else those of its slices in order; a gap between them is a `UserError`."""
+def h5_files(folder: Path) -> dict[str, dict[int, Path]]:
+    """Per id its h5 files by the number of the slice, 0 for a whole volume."""
     found: dict[str, dict[int, Path]] = defaultdict(dict)
     for place in (".", "data", "data/slices"):
         for path in (folder / place).glob("patient*_frame*.h5"):
             if name := re.fullmatch(r"(patient\d+_frame\d+)(?:_slice_(\d+))?\.h5", path.name):
                 found[name[1]][int(name[2] or 0)] = path
-    for id, slices in found.items():
-        if 0 not in slices and (gap := set(range(1, max(slices) + 1)) - set(slices)):
-            raise UserError(f"{slices[max(slices)].parent}/{id}_slice_{min(gap)}.h5 is missing; {AGAIN}")
-    return {id: [slices[0]] if 0 in slices else [slices[k] for k in sorted(slices)] for id, slices in found.items()}
+    return dict(found)
+
+
+def in_order(id: str, slices: dict[int, Path]) -> list[Path]:
+    """The file of the volume, or else those of its slices; a gap between them is a `UserError`."""
+    if 0 in slices:
+        return [slices[0]]
+    if gap := set(range(1, max(slices))) - set(slices):
+        raise UserError(f"{slices[max(slices)].parent}/{id}_slice_{min(gap)}.h5 is missing; {AGAIN}")
+    return [slices[number] for number in sorted(slices)]
 
 
 def read_h5(path: Path) -> tuple[np.ndarray, np.ndarray]:

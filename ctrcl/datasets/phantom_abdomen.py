@@ -27,7 +27,7 @@ ORGANS = {
     7: ((-0.36, 0.36, 0.30), (0.34, 0.30, 0.75), 0.35, 0.10),
     2: ((0.47, -0.40, -0.35), (0.16, 0.23, 0.80), 0.35, 0.05),
     3: ((-0.47, -0.40, -0.35), (0.16, 0.23, 0.80), -0.35, 0.05),
-    4: ((0.36, 0.42, -0.25), (0.10, 0.14, 0.45), 0.2, 0.05),
+    4: ((0.36, 0.42, -0.25), (0.13, 0.17, 0.55), 0.2, 0.05),
     5: ((-0.07, -0.06, 0.95), (0.07, 0.08, 0.60), 0.0, 0.0),
 }
 
@@ -60,7 +60,7 @@ def draw(rng: np.random.Generator) -> tuple[Array, Array]:
 
 
 def torso(rng: np.random.Generator, axes: list[Array], shape) -> tuple[Array, Array, Array]:
-    """Air, fat, muscle, ribs and spine in HU, an empty label map, and the depth: positive inside, 0.13 at the wall's inner side."""
+    """HU of air, fat, muscle, ribs and spine; an empty label map; depth (0 at the skin, 0.13 within the wall)."""
     x, y, z = axes
     walls = 1 - np.sqrt(x**2 + y**2) + 0.03 * smooth_noise(rng, shape, (14, 14, 6))
     image = np.where(walls > 0, -100.0, -1000.0)
@@ -88,9 +88,9 @@ def bowel(rng: np.random.Generator, belly: Belly) -> None:
 
 def organs(rng: np.random.Generator, belly: Belly) -> None:
     """Liver, spleen, stomach, kidneys, gallbladder and esophagus; twins are drawn from one distribution, mirrored."""
-    for code, (centre, radii, turn, lumpy) in ORGANS.items():
-        centre = np.array(centre) + rng.normal(0, (0.035, 0.04, 0.08))
-        radii = np.array(radii) * rng.normal(1, 0.1, 3)
+    for code, (usual_centre, usual_radii, turn, lumpy) in ORGANS.items():
+        centre = np.array(usual_centre) + rng.normal(0, (0.035, 0.04, 0.08))
+        radii = np.array(usual_radii) * rng.normal(1, 0.1, 3)
         field = solid(belly.axes, centre, radii, lumpy * rolled(rng, belly.lumps), turn + rng.normal(0, 0.12))
         where = (field > 0) & (belly.walls > 0.145)
         if code in (1, 7):
@@ -130,6 +130,6 @@ def vessels(rng: np.random.Generator, belly: Belly) -> None:
     for code, side, flat in ((8, -0.08, 1.0), (9, 0.11, 0.85)):
         across = x - side - 0.02 * z - rng.normal(0, 0.015)
         along = 0.8 * (y + 0.29 + rng.normal(0, 0.01)) / flat
-        field = np.broadcast_to(1 - np.hypot(across, along) / (0.082 * rng.normal(1, 0.1)), belly.label.shape)
+        field = np.broadcast_to(1 - np.hypot(across, along) / (0.092 * rng.normal(1, 0.1)), belly.label.shape)
         belly.label[field > 0] = code
         fill(rng, belly, field > 0, field, code)

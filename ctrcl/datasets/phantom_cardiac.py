@@ -12,7 +12,7 @@ from ctrcl.datasets.phantom_shapes import Array, grid, outline, smooth_noise
 SPACING = (1.5, 1.5, 10.0)  # mm
 
 # How hard: larger contrast is easier, the rest is harder.
-CONTRAST = 0.65  # of blood against muscle, 1 is plain
+CONTRAST = 0.5  # of blood against muscle, 1 is plain
 RINGS = (1, 3)  # least and most look-alikes
 NOISE = 11.0  # deviation, of about 255
 TEXTURE = 20.0  # deviation of blood and fat within themselves; half of it in muscle
@@ -24,9 +24,9 @@ def draw(rng: np.random.Generator) -> tuple[list[tuple[Array, Array]], int]:
     """Image int16 and label uint8, X Y Z, of end-diastole and end-systole, and the number of the second frame."""
     shape = (96, 96, int(rng.integers(8, 11)))
     plan = {
-        "centre": np.array([50, 50]) + rng.uniform(-9, 9, 2),
+        "centre": np.array([50, 50]) + rng.uniform(-12, 12, 2),
         "cavity": rng.uniform(11, 15),
-        "wall": rng.uniform(3.2, 5.0),
+        "wall": rng.uniform(2.4, 4.2),
         "side": np.pi + rng.uniform(-0.6, 0.6),  # the right ventricle lies on the viewer's left, at low x
         "length": rng.uniform(0.75, 1.0),
         "squeeze": rng.uniform(0.55, 0.8),
@@ -113,7 +113,7 @@ def look_alike(scene: np.random.Generator, image: Array, plan: dict, blood: floa
     """A second bright blob with a dark ring, away from the heart; at times with a crescent, on the wrong side."""
     turn = scene.uniform(-1.4, 1.4)  # away from the right ventricle
     spot = np.clip(plan["centre"] + scene.uniform(28, 36) * np.array([np.cos(turn), np.sin(turn)]), 14, 82)
-    radius = scene.uniform(7, 12)
+    radius = scene.uniform(8, 15)
     if scene.random() < 0.5:
         beside = spot + 0.8 * radius * np.array([np.cos(turn), np.sin(turn)])
         image = np.where(

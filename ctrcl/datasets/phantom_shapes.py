@@ -35,11 +35,11 @@ def rolled(rng: np.random.Generator, field: Array) -> Array:
 
 def grid(shape: tuple[int, ...]) -> list[Array]:
     """Index of every pixel along each axis, broadcastable."""
-    return np.meshgrid(*[np.arange(n, dtype=float) for n in shape], indexing="ij", sparse=True)
+    return list(np.meshgrid(*[np.arange(n, dtype=float) for n in shape], indexing="ij", sparse=True))
 
 
 def outline(rng: np.random.Generator, shape: tuple[int, int], centre, radii, angle: float, rough: float) -> Array:
-    """1 at the centre, 0 on a closed irregular outline, negative outside; `radii` in pixels, `rough` a share of them."""
+    """1 at the centre, 0 on a closed irregular outline, negative outside; `radii` in pixels, `rough` a share."""
     x, y = grid(shape)
     x, y = x - centre[0], y - centre[1]
     u = (np.cos(angle) * x + np.sin(angle) * y) / radii[0]

@@ -21,7 +21,7 @@ from ctrcl.files import UserError, replacing
 
 SEED = 2408
 QUALITY, MASK_QUALITY = 80, 60  # of the JPEGs
-STORED = ("RAS", "LPS", "RAS", "LAS")  # orientations of the CTs, in turn: the reader must turn them
+STORED = ("RAS", "LPS", "RAS", "LAS", "RAS")  # orientations of the CTs, in turn: the reader must turn them
 
 
 def number(id: str) -> int:

@@ -4,14 +4,19 @@ Wu et al.: "CNN-Transformer rectified collaborative learning for medical image s
 (IEEE TCSVT 2024); fidelity `interpretation`. Known is that a CPM makes class-aware features out of both students'
 intermediate features and that these are aligned both ways in one loss. Every other choice is ours:
 
-- a 1x1 convolution gives one map per class, R; a softmax over positions makes it the weights that pool a projected
-  feature phi(F), d = 64, into one vector per class, E, of unit length (the variant called "embedding");
+- phi, a 1x1 convolution without bias, projects a feature to d = 64 numbers, scaled to unit length at every position;
+- a second 1x1 convolution reads K class maps R from phi; a softmax over positions makes them the weights A that pool
+  phi into one vector per class, E, of unit length (the variant called "embedding");
 - R is supervised: cross-entropy against the target reduced to the stage's size by nearest neighbour;
 - the alignment is the squared distance of the two students' vectors, mean over the classes present in an image
   (in its full-size target), then over the images that hold any; the peer's vectors are constants;
 - both terms have weight 1 within CFCL, mean over the stages; each student trains its own CPM. As E is pooled, the
   two students' maps may differ in size and nothing is resized;
-- default initialisation, no normalisation layer, no temperature.
+- default initialisation, no temperature.
+
+Why R reads phi, and unit vectors: the alignment is zero where phi is constant. If R reads the feature itself, its
+supervision never touches phi, and E collapses; if phi may be long, tiny angles satisfy R. With unit vectors the
+supervision asks for angles between the classes, which is what E keeps. `tests/test_class_aware.py` measures this.
 
 CPMs live only in training; an exported student holds none of this.
 """
@@ -26,6 +31,8 @@ from torch.nn import functional
 
 from ctrcl.losses.segmentation import cross_entropy
 from ctrcl.losses.targets import IGNORE, mean_where, presence, reduce_to
+
+EPSILON = 1e-3  # the least length that a vector is divided by: bounds the gradient where a feature is dead
 
 
 class Perception(NamedTuple):
@@ -54,22 +61,22 @@ class CategoryPerception(nn.Module):
 
     def __init__(self, channels: int, classes: int, width: int = 64) -> None:
         super().__init__()
-        self.perceive = nn.Conv2d(channels, classes, 1)
-        self.project = nn.Linear(channels, width)  # phi, a 1x1 convolution
+        self.project = nn.Conv2d(channels, width, 1, bias=False)
+        self.perceive = nn.Conv2d(width, classes, 1)
 
     def forward(self, features: Float[Tensor, "b c h w"]) -> Perception:
         """The class maps R and the class embeddings E of a feature map."""
-        maps = self.perceive(features)  # R
+        phi = functional.normalize(self.project(features), dim=1, eps=EPSILON)
+        maps = self.perceive(phi)  # R
         attention = maps.flatten(2).softmax(2)  # A = softmax over positions
-        # E_k = sum_x A_k(x) phi(F(x)) = phi(sum_x A_k(x) F(x)): phi is affine and A sums to 1, so pooling comes first
-        pooled = attention @ features.flatten(2).transpose(1, 2)
-        return Perception(maps, functional.normalize(self.project(pooled), dim=2))
+        pooled = attention @ phi.flatten(2).transpose(1, 2)  # E_k = sum_x A_k(x) phi(x)
+        return Perception(maps, functional.normalize(pooled, dim=2, eps=EPSILON))
 
 
 def supervision(
     maps: Float[Tensor, "b k h w"], target: Integer[Tensor, "b H W"], ignore: int = IGNORE
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of the class maps against the target reduced to their size; keeps E from collapsing."""
+    """Cross-entropy of the class maps against the target at their size; through phi it keeps E from collapsing."""
     return cross_entropy(maps, reduce_to(target, (maps.shape[2], maps.shape[3])), ignore)
 
 

@@ -44,14 +44,14 @@ def dice(
     Returns:
         A scalar in [0, 1], of the probabilities' dtype.
     """
-    truth, counted = one_hot(target, probabilities.shape[1], ignore, probabilities.dtype)
-    p = probabilities.where(counted, 0)
+    p = probabilities.to(wide(probabilities.dtype))  # 1 / smooth is no half precision number
+    truth, counted = one_hot(target, p.shape[1], ignore, p.dtype)
+    p = p.where(counted, 0)
     over = (0, *range(2, p.ndim))  # batch and space; classes stay apart
-    accurate = wide(p.dtype)
-    hit = (p * truth).sum(over, dtype=accurate)
-    size = p.square().sum(over, dtype=accurate) + truth.sum(over, dtype=accurate)  # 0 and 1 are their squares
+    hit = (p * truth).sum(over)
+    size = p.square().sum(over) + truth.sum(over)  # zeros and ones are their own squares
     index = (2 * hit + smooth) / (size + smooth)  # V-Net, section 3
-    return (1 - index).mean().to(p.dtype)
+    return (1 - index).mean().to(probabilities.dtype)
 
 
 def _negative_log_likelihood(

@@ -91,25 +91,24 @@ def rectify(
     error = ((logits.max(1, keepdim=True).indices != index) & counted).squeeze(1)  # M
 
     log_p = (logits.to(wide(logits.dtype)) / temperature).log_softmax(1)
-    log_p_true, log_p_top = log_p.gather(1, index).squeeze(1), log_p.amax(1)
     p = log_p.exp()
+    p_true, p_top = p.gather(1, index).squeeze(1), p.amax(1)
     negative_entropy = log_p.clamp_min_(-1e3).mul_(p).sum(1)  # exp(-1e3) is 0 in float64 too: 0 ln 0 = 0
     maps = {
-        "alignment": 1 / (1 + log_p_top.exp() - log_p_true.exp()),  # lambda^a
-        "similarity": log_p_true.exp(),  # lambda^s = exp(-CE(y, p))
+        "alignment": 1 / (1 + (p_top - p_true)),  # lambda^a
+        "similarity": p_true,  # lambda^s = exp(-CE(y, p))
         "certainty": negative_entropy.exp(),  # lambda^c = exp(-H(p))
     }
     maps = {name: factor.where(error, 1) for name, factor in maps.items()}
     if constant is None:
-        weight = math.prod((maps[name] for name in FACTORS if name in factors), start=torch.ones_like(log_p_true))
+        weight = math.prod((maps[name] for name in FACTORS if name in factors), start=torch.ones_like(p_true))
     else:
-        weight = torch.full_like(log_p_true, constant).where(error, 1)
+        weight = torch.full_like(p_true, constant).where(error, 1)
 
     share = weight.unsqueeze(1)
     label = p.mul_(share * counted).scatter_add_(1, index, 1 - share)  # p^r = lambda p + (1 - lambda) onehot(y)
-    return Rectification(
-        label.to(logits.dtype), error, *(maps[name].to(logits.dtype) for name in FACTORS), weight.to(logits.dtype)
-    )
+    kept = {name: factor.to(logits.dtype) for name, factor in maps.items()}
+    return Rectification(label.to(logits.dtype), error, weight=weight.to(logits.dtype), **kept)
 
 
 def _check(factors: Collection[str], constant: float | None) -> None:

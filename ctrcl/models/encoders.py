@@ -37,8 +37,8 @@ class Encoder(nn.Module):
             if not pretrained:
                 raise
             raise UserError(
-                f"the pretrained weights of {network} cannot be had ({type(error).__name__}); connect to the model hub, "
-                f"or set `pretrained: false` and name the experiments `-scratch`"
+                f"the pretrained weights of {network} cannot be had ({type(error).__name__}); "
+                f"connect to the model hub, or set `pretrained: false` and name the experiments `-scratch`"
             ) from error
         reductions = self.backbone.feature_info.reduction()
         if not set(STRIDES) <= set(reductions):

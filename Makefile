@@ -1,0 +1,54 @@
+# Doors to the project. A bare machine needs git, make and Python 3.11 to 3.13; everything else comes into .venv.
+.PHONY: reproduce reproduce-all test test-all check lab clean environment lock
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export VIRTUAL_ENV := $(CURDIR)/.venv
+READY := .venv/.ready
+
+help:                 ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+
+environment: $(READY) ## .venv from requirements.lock
+
+$(READY): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "ctrcl: no Python 3.11 to 3.13 with venv found; install one, or say make PYTHON=/path/to/python3.12" >&2; exit 2; }
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	test -x .venv/bin/uv || .venv/bin/python -m pip install --quiet "uv>=0.5"
+	uv pip sync --quiet --require-hashes requirements.lock
+	uv pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+data: $(READY) data.dvc
+	dvc pull --quiet data
+	touch data
+
+reproduce: data       ## the main comparison on phantoms and its notebooks: under 15 minutes on two cores
+	dvc repro main qualitative
+	@ctrcl report
+
+reproduce-all: data   ## every table of the scale in force: dvc repro
+	dvc repro
+	@ctrcl report
+
+test: data            ## the quick test suite: under 10 minutes on two cores
+	pytest -n 2 --dist worksteal -m "not slow"
+
+test-all: data        ## the slow tests too
+	pytest -n 2 --dist worksteal
+
+check: $(READY)       ## style and types
+	ruff check . && ruff format --check . && mypy
+
+lab: data             ## JupyterLab on the notebooks
+	jupyter lab notebooks
+
+lock: $(READY)        ## resolve requirements.lock anew from pyproject.toml
+	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --no-header --group dev pyproject.toml -o requirements.lock
+
+clean:                ## remove the environment, caches and artifacts; results/ and data stay
+	rm -rf .venv artifacts .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,74 @@
+"""`ctrcl predict`: segment JPEG, PNG or NIfTI images with one student. Research only, not for clinical use."""
+
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from ctrcl import datasets
+from ctrcl.cases import Case
+from ctrcl.datasets.kvasir import picture
+from ctrcl.datasets.nifti import read
+from ctrcl.datasets.pairs import finite
+from ctrcl.evaluation import on_grid, probabilities
+from ctrcl.files import UserError, replacing
+from ctrcl.models.students import Student, load
+from ctrcl.preparation import cut
+
+VOLUMES, PHOTOGRAPHS = (".nii", ".nii.gz"), (".jpg", ".jpeg", ".png")
+
+
+def predict(weights: Path, images: list[Path], output: Path) -> None:
+    """Write a label map for each image: PNG for a photograph, NIfTI of the same grid and affine for a volume.
+
+    Raises:
+        UserError: an unreadable image, one of a kind that the student was not trained on, unusable weights.
+    """
+    print("ctrcl: research software, not for clinical use", file=sys.stderr)
+    student, about = load(weights)
+    benchmark = datasets.get(about.get("dataset", ""))
+    targets = [output / f"{_stem(path)}{'.nii.gz' if benchmark.volumes else '.png'}" for path in images]
+    if repeated := [path.name for path in set(targets) if targets.count(path) > 1]:
+        raise UserError(f"several images would be written to {repeated[0]}; call predict once for each folder")
+    for path in images:
+        wanted = VOLUMES if benchmark.volumes else PHOTOGRAPHS
+        if not path.name.lower().endswith(wanted):
+            raise UserError(f"{path}: this student was trained on {benchmark.name} and reads {', '.join(wanted)}")
+    for path, target in tqdm(list(zip(images, targets, strict=True)), desc="predict", unit="image"):
+        (_volume if benchmark.volumes else _photograph)(student, benchmark, path, target)
+
+
+def _stem(path: Path) -> str:
+    name = path.name
+    return name[: -len(".nii.gz")] if name.lower().endswith(".nii.gz") else path.stem
+
+
+def _label_map(student: Student, benchmark: datasets.Benchmark, image: np.ndarray) -> np.ndarray:
+    """Class index on the image's own grid, slices last."""
+    shape = image.shape if benchmark.volumes else image.shape[:2]
+    piece = cut(Case("", "", image, np.zeros(shape, np.uint8)), benchmark, student.design.size)
+    planes = on_grid(probabilities(student, piece.images), (shape[0], shape[1])).argmax(1).astype(np.uint8)
+    return np.moveaxis(planes, 0, 2) if benchmark.volumes else planes[0]
+
+
+def _photograph(student: Student, benchmark: datasets.Benchmark, path: Path, target: Path) -> None:
+    label_map = _label_map(student, benchmark, picture(path, "RGB"))
+    drawn = Image.fromarray(label_map, mode="P")
+    drawn.putpalette([int(colour[i : i + 2], 16) for colour in benchmark.colours for i in (1, 3, 5)])
+    with replacing(target) as draft:
+        drawn.save(draft)
+
+
+def _volume(student: Student, benchmark: datasets.Benchmark, path: Path, target: Path) -> None:
+    image = finite(read(path)[0], path).astype(np.float32)
+    original = nib.load(path)
+    canonical = nib.orientations.axcodes2ornt("RAS")
+    back = nib.orientations.ornt_transform(canonical, nib.io_orientation(original.affine))
+    label_map = nib.orientations.apply_orientation(_label_map(student, benchmark, image), back)
+    header = original.header.copy()
+    header.set_data_dtype(np.uint8)
+    with replacing(target) as draft:
+        nib.save(nib.Nifti1Image(label_map, original.affine, header), draft)
