@@ -3,7 +3,6 @@
 Errors are for people: one line that says what is wrong, where, and what to do; exit code 2.
 """
 
-import errno
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -35,10 +34,8 @@ def main() -> None:
         print("ctrcl: interrupted; run the same command again to go on from the last checkpoint", file=sys.stderr)
         sys.exit(130)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
-            raise
-        where = f" {error.filename}" if error.filename else ""
-        _fail(f"cannot write{where}: {error.strerror}; free some space or choose another place, then run again")
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}; free some space or choose another place, then run again")
 
 
 def _fail(message: str) -> None:

@@ -24,25 +24,8 @@ from ctrcl.preparation import Prepared
 from ctrcl.settings import Students
 
 COLUMNS = [
-    "dataset",
-    "experiment",
-    "seed",
-    "student",
-    "network",
-    "kind",
-    "case",
-    "patient",
-    "class",
-    "dsc",
-    "jac",
-    "mae",
-    "hd95",
-    "assd",
-    "unit",
-    "dsc_field",
-    "hd95_field",
-    "voxels_true",
-    "voxels_predicted",
+    *("dataset", "experiment", "seed", "student", "network", "kind", "case", "patient", "class"),
+    *("dsc", "jac", "mae", "hd95", "assd", "unit", "dsc_field", "hd95_field", "voxels_true", "voxels_predicted"),
 ]
 STUDENTS = ("a", "b", "ensemble")
 
@@ -134,13 +117,13 @@ def measured(
 def save_maps(path: Path, maps: dict[str, np.ndarray]) -> None:
     """Label maps by case id, compressed, whole or not at all."""
     with replacing(path) as draft, open(draft, "wb") as file:
-        np.savez_compressed(file, **maps)
+        np.savez_compressed(file, allow_pickle=False, **maps)
 
 
 def reevaluate(rows: pd.DataFrame, predictions: Path, data: Prepared) -> pd.DataFrame:
     """The rows again, metrics computed anew from the kept label maps; MAE, which needs probabilities, is kept."""
     known = {case["id"]: case for case in data.cases("test")}
-    fresh = []
+    fresh = {}
     for (seed, student), group in rows.groupby(["seed", "student"], sort=False):
         path = predictions / f"seed{seed}-{student}.npz"
         if not path.exists():
@@ -150,9 +133,9 @@ def reevaluate(rows: pd.DataFrame, predictions: Path, data: Prepared) -> pd.Data
                 case = known[case_id]
                 again = measured(maps[case_id], data.truth(case), case, data.manifest["classes"])
                 by_class = {row["class"]: row for row in again}
-                for row in part.to_dict("records"):
-                    fresh.append(row | {k: v for k, v in by_class[row["class"]].items() if k in COLUMNS})
-    return pd.DataFrame(fresh)[COLUMNS]
+                for place, row in part.to_dict("index").items():
+                    fresh[place] = row | {k: v for k, v in by_class[row["class"]].items() if k in COLUMNS}
+    return pd.DataFrame([fresh[place] for place in rows.index])[COLUMNS]
 
 
 def write_rows(path: Path, rows: pd.DataFrame) -> None:

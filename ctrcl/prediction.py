@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -64,7 +65,7 @@ def _photograph(student: Student, benchmark: datasets.Benchmark, path: Path, tar
 
 def _volume(student: Student, benchmark: datasets.Benchmark, path: Path, target: Path) -> None:
     image = finite(read(path)[0], path).astype(np.float32)
-    original = nib.load(path)
+    original: Any = nib.load(path)
     canonical = nib.orientations.axcodes2ornt("RAS")
     back = nib.orientations.ornt_transform(canonical, nib.io_orientation(original.affine))
     label_map = nib.orientations.apply_orientation(_label_map(student, benchmark, image), back)

@@ -69,7 +69,13 @@ def prepare(name: str, folder: Path, size: int, target: Path, workers: int = 1) 
     _complete(name, folder, split, set(benchmark.ids(folder)))
     with replacing(target) as draft:
         draft.mkdir()
-        described = {"dataset": name, "size": size, "classes": list(benchmark.classes), "cases": {}, "sha256": {}}
+        described: dict[str, Any] = {
+            "dataset": name,
+            "size": size,
+            "classes": list(benchmark.classes),
+            "cases": {},
+            "sha256": {},
+        }
         with tqdm(total=sum(map(len, split.values())), desc=f"prepare {name}", unit="case") as bar:
             for part in SPLITS:
                 pieces = _pieces(benchmark, folder, split[part], size, workers)

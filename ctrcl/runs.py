@@ -170,25 +170,26 @@ def _work(job: tuple[Any, ...], reports: Any) -> None:
 
     values, dataset, experiment, seed, prepared, folder = job
     settings = Settings.model_validate(values)
-    folder.mkdir(parents=True, exist_ok=True)
+    parent = multiprocessing.parent_process()
+
+    def report(steps: int) -> None:
+        if parent is not None and not parent.is_alive():
+            raise SystemExit(1)  # nobody waits for this seed any more; another process may take it up
+        reports.put(("steps", steps))
+
     try:
-        cost = training.fit(
-            training.Job(settings, dataset, experiment, seed, prepared, folder),
-            lambda steps: reports.put(("steps", steps)),
-        )
+        folder.mkdir(parents=True, exist_ok=True)
+        cost = training.fit(training.Job(settings, dataset, experiment, seed, prepared, folder), report)
         about = {"dataset": dataset, "experiment": experiment, "seed": seed}
-        rows = evaluation.evaluate(
-            folder, Prepared(prepared), about, settings.students, folder, training.fabric_of(settings).device
-        )
+        device = training.fabric_of(settings).device
+        rows = evaluation.evaluate(folder, Prepared(prepared), about, settings.students, folder, device)
         evaluation.write_rows(folder / "cases.csv", rows)
         write_json(folder / "done.json", cost)
     except UserError as error:
         reports.put(("error", str(error)))
         raise SystemExit(2) from None
     except OSError as error:
-        reports.put(
-            ("error", f"{folder}: {error.strerror or error}; free some space or check the disk, then run again")
-        )
+        reports.put(("error", f"{folder}: {error.strerror or error}; free some space, then run again"))
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None

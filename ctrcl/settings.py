@@ -5,7 +5,7 @@ default: what a run does can be read off its `params.yaml` (a method's own optio
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
@@ -99,7 +99,7 @@ class Settings(Strict):
     """All of `params.yaml`. `sets` and `runs` follow from `tables`: they are what `dvc.yaml` enumerates."""
 
     scale: str
-    seeds: list[int]
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
     students: Students
     training: Training
     augmentation: Augmentation
@@ -151,6 +151,8 @@ def parse(values: Any, origin: str) -> Settings:
         settings = Settings.model_validate(values)
     except ValidationError as error:
         raise UserError(f"{origin}: {_first(error)}") from None
+    if len(set(settings.seeds)) < len(settings.seeds):
+        raise UserError(f"{origin}: seeds = {settings.seeds}: a seed stands there twice; name each once")
     for table, rows in settings.tables.items():
         for dataset, experiments in rows.items():
             settings.size(dataset)
@@ -158,7 +160,7 @@ def parse(values: Any, origin: str) -> Settings:
                 if name not in settings.experiments:
                     raise UserError(f"{origin}: tables.{table}.{dataset}: unknown experiment {name!r}")
     expected = enumerated(settings.tables, settings.scale)
-    found = {"sets": settings.sets, "runs": settings.runs}
+    found: dict[str, dict[str, Any]] = {"sets": settings.sets, "runs": settings.runs}
     if any(found[key].keys() != expected[key].keys() for key in expected):
         raise UserError(
             f"{origin}: `sets` and `runs` do not follow from `tables`; "

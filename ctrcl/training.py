@@ -46,7 +46,7 @@ class Team(nn.Module):
 
     def __init__(self, students: dict[str, Student], method: nn.Module):
         super().__init__()
-        self.students = nn.ModuleDict(students)
+        self.students: Any = nn.ModuleDict(students)
         self.method = method
 
     def forward(self, images: Float[Tensor, "b c h w"], target: Int[Tensor, "b h w"]) -> dict[str, Tensor]:
@@ -104,7 +104,8 @@ def fit(job: Job, report: Callable[[int], None] = silent) -> dict[str, Any]:
     fabric = fabric_of(job.settings)
     if fabric.world_size == 1:
         return _fit(fabric, job, report)
-    fabric.launch(_fit, job, silent)
+    launch: Any = fabric.launch  # its annotation forgets the arguments
+    launch(_fit, job, silent)
     return torch.load(job.folder / "cost.pt", weights_only=True)
 
 
@@ -153,7 +154,7 @@ def _finish(fabric: lightning_fabric.Fabric, job: Job, team: Team, state: "State
     }
     if fabric.is_global_zero:
         for name, student in team.students.items():
-            about = {"dataset": job.dataset, "experiment": job.experiment, "seed": str(job.seed), "student": name}
+            about = {"dataset": job.dataset, "experiment": job.experiment, "seed": job.seed, "student": name}
             save(student, job.folder / f"{name}.safetensors", about)
         if count(team.method):
             save_tensors(team.method, job.folder / "method.safetensors", {"experiment": job.experiment})
@@ -199,8 +200,8 @@ class State:
             "sums": self.sums,
             "curves": self.curves,
         }
-        with replacing(self.path) as draft:
-            torch.save(kept, draft)
+        with replacing(self.path) as draft, open(draft, "wb") as file:
+            torch.save(kept, file)
 
     def add(self, terms: dict[str, Tensor]) -> None:
         """Count a step and add its terms to the epoch's sums."""

@@ -27,7 +27,7 @@ def draw(rng: np.random.Generator) -> tuple[Array, Array]:
     for field in polyps:
         dome = np.sqrt(np.clip(1 - (1 - np.clip(field, 0, 1)) ** 2, 0, 1))
         height = height + CONTRAST * rng.uniform(6, 14) * dome
-    tinted = np.maximum(soft(polyp, 0.2), 0.9 * stained) * CONTRAST * rng.uniform(0.5, 1.1)
+    tinted = np.maximum(soft(polyp, 0.2), 0.9 * stained) * CONTRAST * rng.uniform(0.8, 1.2)
     return photograph(rng, height, lumen * (1 - 0.7 * mask), tinted, view), mask
 
 
@@ -45,7 +45,7 @@ def mucosa(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[Array, Arr
 def polyp_outline(rng: np.random.Generator, seen: Array) -> Array:
     """Positive within a closed, irregular outline, small to large, most of it in view."""
     while True:
-        radius = 7 * (4.5 ** rng.random())
+        radius = 12 * (3.0 ** rng.random())
         centre = rng.uniform(0.1, 0.9, 2) * seen.shape
         radii = (radius, radius * rng.uniform(0.65, 1))
         field = outline(rng, seen.shape, centre, radii, rng.uniform(0, np.pi), 0.22)
@@ -70,7 +70,7 @@ def photograph(rng: np.random.Generator, height: Array, lumen: Array, tinted: Ar
     light = 0.78 + 0.30 * np.tensordot(towards / np.linalg.norm(towards), slope, 1) / (1 + steep)
     light = light + 0.09 * smooth_noise(rng, shape, 30) - 0.10 * steep / (1 + steep)
     wall = np.array([0.98, 0.55, 0.46]) + rng.normal(0, [0.02, 0.04, 0.05])
-    polyp = wall * (1.0 + rng.normal(0, 0.05), rng.uniform(0.65, 0.95), rng.uniform(0.65, 0.95))
+    polyp = wall * (1.0 + rng.normal(0, 0.05), rng.uniform(0.55, 0.85), rng.uniform(0.55, 0.85))
     colour = wall + tinted[..., None] * (polyp - wall)
     vessels = np.exp(-((smooth_noise(rng, shape, 7) / 0.06) ** 2)) * rng.uniform(0, 0.25)
     colour = colour * (1 - vessels[..., None] * [0.3, 1, 0.8])

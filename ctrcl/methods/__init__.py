@@ -99,15 +99,18 @@ def configured(experiment: str, values: dict[str, Any]) -> tuple[Method, Options
 
 
 def title(experiment: str, values: dict[str, Any]) -> str:
-    """What tables call an experiment: its method, and the part of CTRCL that it keeps."""
+    """What tables call an experiment: its method, or the part of CTRCL that it keeps."""
     method, options = configured(experiment, values)
+    name = method.title
     if isinstance(options, Rectified):
-        if options.alpha == 0 or options.beta == 0:
-            part = "RLCL" if options.alpha else "CFCL"
-            sure = "formula" if options.alpha else "interpretation"
-            return f"{part} only (after Wu 2024; {sure})"
-        return "CTRCL (after Wu 2024; interpretation)"
-    return method.title if method.name == "alone" else f"{method.title} ({method.fidelity})"
+        name = "RLCL only" if options.beta == 0 else "CFCL only" if options.alpha == 0 else name
+    return f"{name} (after Wu 2024)" if fidelity(experiment, values) == "interpretation" else name
+
+
+def fidelity(experiment: str, values: dict[str, Any]) -> Fidelity:
+    """How sure we are of an experiment's formula: of CTRCL, RLCL is known as a formula, CFCL is our reading."""
+    method, options = configured(experiment, values)
+    return "formula" if isinstance(options, Rectified) and options.beta == 0 else method.fidelity
 
 
 def build(experiment: str, values: dict[str, Any], widths: dict[str, list[int]], classes: int) -> "Collaborative":

@@ -8,12 +8,13 @@ every method starts from the same weights and reads the same images.
 """
 
 import functools
+from typing import Any
 
 from jaxtyping import Int
 from torch import Tensor, nn
 
 from ctrcl.losses import soft_labels
-from ctrcl.losses.class_aware import CategoryPerception, cfcl
+from ctrcl.losses.class_aware import CategoryPerception, Perception, cfcl
 from ctrcl.losses.logits import kl
 from ctrcl.losses.segmentation import segmentation
 from ctrcl.losses.targets import IGNORE
@@ -69,7 +70,7 @@ class Collaborative(nn.Module):
         parts = cfcl(seen["a"], seen["b"], target)
         return {name: self.beta * term for name, term in parts._asdict().items()}
 
-    def perceive(self, name: str, prediction: Prediction) -> list:
+    def perceive(self, name: str, prediction: Prediction) -> list[Perception]:
         """What a student's CPMs see in its stages (class maps and class embeddings)."""
-        modules = self.perception[name]
+        modules: Any = self.perception[name]
         return [cpm(prediction.features[stage]) for cpm, stage in zip(modules, self.stages, strict=True)]

@@ -4,6 +4,8 @@ Wightman: "PyTorch Image Models", 10.5281/zenodo.4414861. ResNets and MobileNets
 which is left out; Swin's NHWC maps are turned to NCHW.
 """
 
+from typing import Any
+
 import timm
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -28,7 +30,7 @@ class Encoder(nn.Module):
         if not timm.is_model(network):
             near = ", ".join(timm.list_models(f"*{network.split('_')[0]}*")[:5]) or "see timm.list_models()"
             raise UserError(f"unknown network {network!r}; timm knows: {near}")
-        options = {"features_only": True, "in_chans": channels, "pretrained": pretrained}
+        options: dict[str, Any] = {"features_only": True, "in_chans": channels, "pretrained": pretrained}
         if "swin" in network:
             options["img_size"] = size
         try:
@@ -40,11 +42,12 @@ class Encoder(nn.Module):
                 f"the pretrained weights of {network} cannot be had ({type(error).__name__}); "
                 f"connect to the model hub, or set `pretrained: false` and name the experiments `-scratch`"
             ) from error
-        reductions = self.backbone.feature_info.reduction()
+        info: Any = self.backbone.feature_info
+        reductions = info.reduction()
         if not set(STRIDES) <= set(reductions):
             raise UserError(f"{network} has maps at strides {reductions}, not at {STRIDES}; choose another backbone")
         self.stages = [reductions.index(stride) for stride in STRIDES]
-        self.widths = [self.backbone.feature_info.channels()[stage] for stage in self.stages]
+        self.widths: list[int] = [info.channels()[stage] for stage in self.stages]
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b _ _ _"]]:
         """Four maps, fine to coarse."""

@@ -6,6 +6,7 @@
 A student's weights file (safetensors) carries its `Design`, so that it can be built again from the file alone.
 """
 
+import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -80,43 +81,51 @@ class Student(nn.Module):
         return Prediction(logits, features)
 
 
-def save(student: Student, path: Path, about: dict[str, str]) -> None:
-    """Write weights, design and `about` (plain strings) as safetensors, whole or not at all."""
-    save_tensors(student, path, about | {key: str(value) for key, value in asdict(student.design).items()})
+def save(student: Student, path: Path, about: dict[str, Any]) -> None:
+    """Write weights, design and `about` as safetensors, whole or not at all."""
+    save_tensors(student, path, {**about, "design": asdict(student.design)})
 
 
-def save_tensors(module: nn.Module, path: Path, about: dict[str, str]) -> None:
-    """Write a module's tensors as safetensors, whole or not at all."""
+def save_tensors(module: nn.Module, path: Path, about: dict[str, Any]) -> None:
+    """Write a module's tensors as safetensors, whole or not at all. Equal weights are equal bytes."""
     from safetensors.torch import save
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    # one entry, because safetensors writes several in no fixed order
+    metadata = {"ctrcl": json.dumps(about, sort_keys=True)}
     with replacing(path) as draft:
-        draft.write_bytes(save(tensors, metadata=about))
+        draft.write_bytes(save(tensors, metadata=metadata))
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file. Nothing is unpickled; an unreadable file is a `UserError`."""
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors of a safetensors file and what it says about itself. Nothing is unpickled.
+
+    A file that cannot be read or was not written by `save_tensors` is a `UserError`.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            about = json.loads((file.metadata() or {}).get("ctrcl", "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise UserError(f"{path} is missing; train first, or name a .safetensors file") from None
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path} is no readable safetensors file ({error}); copy it again") from None
+    if about is None:
+        raise UserError(f"{path} was not written by ctrcl (its metadata lack `ctrcl`); name the weights of a student")
+    return tensors, about
 
 
-def load(path: Path) -> tuple[Student, dict[str, str]]:
+def load(path: Path) -> tuple[Student, dict[str, Any]]:
     """The student of a weights file, in evaluation mode, and what the file says about itself.
 
-    A file that lacks its design or holds weights of another architecture is a `UserError`.
+    A file without a design, or with weights of another architecture, is a `UserError`.
     """
     tensors, about = load_tensors(path)
-    fields: dict[str, Any] = Design.__dataclass_fields__
-    if lacking := sorted(set(fields) - set(about)):
-        raise UserError(f"{path} lacks {', '.join(lacking)} in its metadata: it is not a student of ctrcl")
-    design = Design(**{name: about.pop(name) if name == "network" else int(about.pop(name)) for name in fields})
+    if "design" not in about:
+        raise UserError(f"{path} holds no student but a method's training modules; name seed<k>-a or seed<k>-b")
+    design = Design(**about["design"])
     student = Student(design)
     try:
         student.load_state_dict(tensors)

@@ -1,0 +1,255 @@
+"""What the notebooks' tables are made of: the rows of `results/`, whole or not at all.
+
+The runs of a table are enumerated from `results/<scale>/params.yaml`, never from what lies in a folder: a missing
+run, a leftover of a removed one, a missing seed or a row without provenance is an error. Imports no torch.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ctrcl import datasets, methods, statistics
+from ctrcl.files import UserError, read_json
+from ctrcl.rendering import Lead, Table, signed, spanned
+from ctrcl.settings import Settings, recorded
+from ctrcl.statistics import Interval
+
+STUDENTS = ("a", "b", "ensemble")
+WORDS = ["dataset", "experiment", "student", "network", "kind", "case", "patient", "class", "unit"]
+NUMBERS = ["dsc", "jac", "mae", "hd95", "assd", "dsc_field", "hd95_field", "voxels_true", "voxels_predicted"]
+COLUMNS = [*WORDS[:2], "seed", *WORDS[2:8], *NUMBERS[:5], "unit", *NUMBERS[5:]]
+AGAIN = "run `dvc repro`"
+
+
+def find_results(start: Path = Path()) -> Path:
+    """The nearest `results/` here or above, so that a notebook finds it from the project and from its own folder."""
+    for up in (Path(), Path(".."), Path("../..")):
+        if (start / up / "results").is_dir():
+            return start / up / "results"
+    raise UserError(f"there is no results/ in {start.resolve()} or above it; work in the project folder, or {AGAIN}")
+
+
+def read_rows(path: Path) -> pd.DataFrame:
+    """Rows of one experiment on one data set; a missing file or a wrong column is a `UserError`."""
+    try:
+        rows = pd.read_csv(path, dtype=dict.fromkeys(WORDS, str), keep_default_na=False, na_values=[""])
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; {AGAIN}") from None
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}); restore it, or {AGAIN}") from None
+    if list(rows.columns) != COLUMNS:
+        odd = sorted(set(rows.columns) ^ set(COLUMNS)) or ["their order"]
+        raise UserError(f"{path} has the wrong columns ({', '.join(odd)}); restore it, or {AGAIN}")
+    wrong = [name for name in ["seed", *NUMBERS] if not pd.api.types.is_numeric_dtype(rows[name])]
+    if wrong:
+        raise UserError(f"{path}: column {wrong[0]} holds something that is not a number; restore it, or {AGAIN}")
+    return rows
+
+
+def load(results: Path, scale: str, dataset: str, table: str = "main") -> pd.DataFrame:
+    """All rows of a table on a data set, experiments in the order of its settings.
+
+    Raises:
+        UserError: a run that is missing, left over or without provenance; seeds, students or cases that are missing;
+            a run made with other settings than those recorded.
+    """
+    settings = settings_of(results, scale)
+    experiments = listed(settings, dataset, table)
+    place = results / scale / "cases" / dataset
+    found = {path.stem for path in place.glob("*.csv")}
+    if missing := [name for name in experiments if name not in found]:
+        raise UserError(f"{place} lacks {', '.join(f'{name}.csv' for name in missing)}: not trained yet; {AGAIN}")
+    known = {name for rows in settings.tables.values() for name in rows.get(dataset, [])}
+    if extra := sorted(found - known):
+        leftover = ", ".join(f"{name}.csv" for name in extra)
+        raise UserError(f"{place} holds {leftover}, which no table of {results / scale}/params.yaml lists; remove it")
+    parts = []
+    for name in experiments:
+        _check_record(settings, results / scale / "runs" / dataset / f"{name}.json", name)
+        parts.append(read_rows(place / f"{name}.csv"))
+        _check_rows(settings, parts[-1], parts[0], place / f"{name}.csv", dataset, name)
+    return pd.concat(parts, ignore_index=True)
+
+
+def settings_of(results: Path, scale: str) -> Settings:
+    """The settings that a scale's results were made with."""
+    if not (results / scale / "params.yaml").exists():
+        raise UserError(f"{results / scale}/params.yaml is missing: there are no results of that scale; {AGAIN}")
+    return recorded(scale, results)
+
+
+def listed(settings: Settings, dataset: str, table: str) -> list[str]:
+    """The experiments of a table on a data set, in order; an unknown name is a `UserError`."""
+    rows = settings.tables.get(table)
+    if rows is None:
+        raise UserError(f"scale {settings.scale} has no table {table!r}; it has: {', '.join(settings.tables)}")
+    if not rows.get(dataset):
+        raise UserError(f"table {table} of scale {settings.scale} has no {dataset!r}; it has: {', '.join(rows)}")
+    return rows[dataset]
+
+
+def _check_record(settings: Settings, path: Path, experiment: str) -> None:
+    """Provenance is there, of all seeds, and of these settings."""
+    if not path.exists():
+        raise UserError(f"{path} is missing: rows without provenance enter no table; {AGAIN}")
+    record = read_json(path)
+    lacking = [str(seed) for seed in settings.seeds if str(seed) not in record.get("seeds", {})]
+    if lacking:
+        raise UserError(f"{path} lacks seed {', '.join(lacking)}; {AGAIN}")
+    made, now = record.get("identity", {}), settings.model_dump(mode="json")
+    expected = {"experiment": settings.experiment(experiment)} | {
+        key: now[key] for key in ("students", "training", "augmentation")
+    }
+    if changed := [key for key, value in expected.items() if made.get(key) != value]:
+        raise UserError(f"{path} was made with another {changed[0]} than the scale's params.yaml says; {AGAIN}")
+
+
+def _check_rows(
+    settings: Settings, rows: pd.DataFrame, first: pd.DataFrame, path: Path, dataset: str, experiment: str
+) -> None:
+    """Every seed and student has the same cases and classes, once each, as the table's first experiment."""
+    if set(rows["dataset"]) != {dataset} or set(rows["experiment"]) != {experiment}:
+        raise UserError(f"{path} holds rows of another data set or experiment; {AGAIN}")
+    expected = {(seed, student) for seed in settings.seeds for student in STUDENTS}
+    found = set(rows[["seed", "student"]].itertuples(index=False, name=None))
+    for seed, student in sorted(expected - found):
+        raise UserError(f"{path} lacks seed {seed} of student {student}; {AGAIN}")
+    for seed, student in sorted(found - expected):
+        raise UserError(f"{path} holds seed {seed} of student {student}, which params.yaml does not list; {AGAIN}")
+    cases = set(first[["case", "class"]].itertuples(index=False, name=None))
+    for key, part in rows.groupby(["seed", "student"]):
+        here = list(part[["case", "class"]].itertuples(index=False, name=None))
+        if len(here) != len(cases) or set(here) != cases:
+            raise UserError(f"{path}: seed {key[0]} of student {key[1]} has other cases than the rest; {AGAIN}")
+
+
+def main(results: Path, scale: str, dataset: str, reference: str = "alone", table: str = "main") -> Table:
+    """The main comparison: one row per experiment and student, and the paired difference to a reference.
+
+    Args:
+        results: the folder `results/`.
+        reference: the experiment to which the others are compared, student by student.
+    """
+    rows, settings = load(results, scale, dataset, table), settings_of(results, scale)
+    experiments = listed(settings, dataset, table)
+    if reference not in experiments:
+        raise UserError(f"the reference {reference!r} is not in table {table}; it has: {', '.join(experiments)}")
+    parts: dict[Any, pd.DataFrame] = dict(list(rows.groupby(["experiment", "student"])))
+    lines = []
+    for experiment in experiments:
+        record = read_json(results / scale / "runs" / dataset / f"{experiment}.json")
+        for student in STUDENTS:
+            mine = parts[experiment, student]
+            line: dict[Any, Any] = {"dataset": dataset, "experiment": experiment}
+            values = settings.experiment(experiment)
+            line |= {"title": methods.title(experiment, values), "fidelity": methods.fidelity(experiment, values)}
+            line |= mine[["student", "network", "kind"]].iloc[0].to_dict()
+            line |= {"parameters": _parameters(record, student)} | summary(mine)
+            gap = Interval(np.nan, np.nan, np.nan, 0)
+            if experiment != reference:
+                gap = statistics.paired(mine, parts[reference, student], "dsc")
+            lines.append(line | _flat("difference", gap))
+    frame = pd.DataFrame(lines)
+    leads = {student: lead(parts, frame, student) for student in STUDENTS}
+    sure = [(found.best, student) for student, found in leads.items() if found.gap.sign > 0]
+    frame["bold"] = [key in sure for key in frame[["experiment", "student"]].itertuples(index=False, name=None)]
+    return Table(frame, scale, dataset, reference, leads, _notes(settings, dataset, rows))
+
+
+def summary(rows: pd.DataFrame) -> dict[str, Any]:
+    """The measures of one experiment and student: estimates, the interval of DSC, and what counted."""
+    dsc, (least, most) = statistics.interval(rows, "dsc"), statistics.seed_spread(rows, "dsc")
+    true, predicted = rows["voxels_true"] > 0, rows["voxels_predicted"] > 0
+    return {
+        **_flat("dsc", dsc),
+        "dsc_least": least,
+        "dsc_most": most,
+        "patients": dsc.n,
+        "cases": rows["case"].nunique(),
+        "pairs": len(rows[["case", "class"]].drop_duplicates()),
+        "counted": len(statistics.by_case(rows, "dsc")),
+        **{name: statistics.estimate(rows, name) for name in ("jac", "mae", "hd95", "assd")},
+        "unit": rows["unit"].iloc[0],
+        "distances": int(rows["hd95"].notna().sum()),
+        "distances_of": int(true.sum()),
+        "missed": int((true & ~predicted).sum()),
+        "false_alarms": int((~true & predicted).sum()),
+    }
+
+
+def _flat(name: str, found: Interval) -> dict[str, float]:
+    return {name: found.estimate, f"{name}_low": found.low, f"{name}_high": found.high}
+
+
+def _parameters(record: dict[str, Any], student: str) -> int:
+    """Of the deployed student; an ensemble has those of both."""
+    counts = next(iter(record["seeds"].values()))["parameters"]
+    return sum(counts.values()) if student == "ensemble" else counts[student]
+
+
+def lead(parts: dict[Any, pd.DataFrame], frame: pd.DataFrame, student: str) -> Lead:
+    """The best experiment of a student by DSC, and by how much it leads the runner-up, case by case."""
+    order = frame[frame["student"] == student].sort_values("dsc", ascending=False, kind="stable")["experiment"]
+    best, second = [*order, None, None][:2]
+    if best is None or second is None:
+        return Lead(best, second, Interval(np.nan, np.nan, np.nan, 0))
+    return Lead(best, second, statistics.paired(parts[best, student], parts[second, student], "dsc"))
+
+
+def _notes(settings: Settings, dataset: str, rows: pd.DataFrame) -> list[str]:
+    """What stands below the table."""
+    count, patients, cases = (len(set(rows[name])) for name in ("class", "patient", "case"))
+    of = f" of {patients} patients" if patients < cases else ""
+    notes = [
+        f"{dataset}, scale {settings.scale}: {cases} test cases{of}, "
+        f"{count} foreground class{'es' if count > 1 else ''}, {len(settings.seeds)} "
+        f"seed{'s' if len(settings.seeds) > 1 else ''}; means over cases, then over classes; the last epoch counts.",
+    ]
+    if datasets.get(dataset).drawn:
+        notes.append("Drawn data: says nothing about patients.")
+    if not settings.students.pretrained:
+        notes.append("From scratch, no pretrained weights.")
+    return [
+        *notes,
+        f"In brackets: 95 % intervals, studentised bootstrap over patients, or images where no patient is known "
+        f"({statistics.RESAMPLES:,} resamples, seeds averaged first); a dash where the data cannot say. Seeds: least "
+        "to most of the seeds' own means.",
+        "Bold: the best DSC of that student, where its lead over the runner-up has an interval above zero.",
+        "Counted: case x class pairs with truth or prediction, of all, and the number of their patients.",
+        "HD95 and ASSD are means over the defined distances, whose number follows them, of the seed x case x class "
+        "with a truth: an empty prediction has none. False alarms: a prediction where there is no truth.",
+        "Ensemble: mean of both students' probabilities, at double cost; that of Alone is of students trained apart.",
+        "Fidelity: how sure the formula is (exact, formula, interpretation, ours).",
+    ]
+
+
+def report(settings: Settings) -> None:
+    """Print what there is of a scale's tables, figures and notebooks, and its main table, compact."""
+    results = Path("results")
+    place = results / settings.scale
+    paths = [p for room in ("tables", "figures", "notebooks") for p in sorted((place / room).glob("*")) if p.is_file()]
+    print("\n".join(str(path) for path in paths) or f"{place}: no table, figure or notebook yet; {AGAIN}")
+    for dataset in settings.tables.get("main", {}):
+        table = main(results, settings.scale, dataset)
+        print(f"\n## {dataset}\n\n" + "\n".join(_compact(table)) + f"\n\n{cost(results, settings, dataset)}")
+
+
+def _compact(table: Table) -> Iterator[str]:
+    yield f"| experiment | student | DSC [95 %] | to {table.reference} [95 %] |"
+    yield "|---|---|---|---|"
+    for row in table.frame.to_dict("records"):
+        dsc, gap = spanned(row, "dsc"), spanned(row, "difference", signed)
+        yield f"| {row['experiment']} | {row['student']} | {f'**{dsc}**' if row['bold'] else dsc} | {gap} |"
+
+
+def cost(results: Path, settings: Settings, dataset: str) -> str:
+    """Measured time and memory of a data set's main runs; differs on a rerun, so it stands in no table."""
+    place = results / settings.scale / "runs" / dataset
+    records = [read_json(place / f"{experiment}.json") for experiment in settings.tables["main"][dataset]]
+    seeds = [seed for record in records for seed in record["seeds"].values()]
+    minutes, peak = sum(seed["seconds"] for seed in seeds) / 60, max(seed["peak_mib"] for seed in seeds)
+    devices = ", ".join(sorted({seed["device"] for seed in seeds}))
+    return f"Cost: {len(seeds)} trainings, {minutes:.1f} minutes of one worker in all, at most {peak} MiB; {devices}."

@@ -1,0 +1,148 @@
+"""A small, consistent `results/` of the smoke scale, made of drawn numbers: what tables, figures and notebooks read."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from ctrcl import datasets, settings, tables
+from ctrcl.files import write_json, write_text
+
+DATASET = "phantom-cardiac"
+GAIN = {"alone": 0.0, "dml": 0.01, "rlcl": 0.02, "cfcl": 0.0, "ctrcl": 0.06}  # of DSC
+PARAMETERS = {"a": 5_000_000, "b": 3_500_000}
+CASES, SIZE = 12, 32
+
+
+def compose(seeds: list[int]) -> dict:
+    """The smoke scale's values, run from the project."""
+    return settings.compose("smoke") | {"seeds": seeds}
+
+
+def make(root: Path, seeds: list[int] | None = None) -> Path:
+    """Write `root/results/smoke` whole: params, rows, curves, records and samples; returns `root/results`."""
+    values = compose(seeds or [0, 1])
+    place = root / "results" / "smoke"
+    write_text(place / "params.yaml", yaml.safe_dump(values, sort_keys=False))
+    chosen = settings.recorded("smoke", root / "results")
+    truth, image = pictures()
+    (place / "samples" / DATASET).mkdir(parents=True)
+    for number, experiment in enumerate(chosen.tables["main"][DATASET]):
+        rng = np.random.default_rng(number)
+        write_rows(place / "cases" / DATASET / f"{experiment}.csv", rows(chosen, experiment, rng))
+        curves = pd.concat([curve(seed, experiment, rng) for seed in chosen.seeds])
+        text = curves.to_csv(index=False, float_format="%.6f", lineterminator="\n")
+        write_text(place / "curves" / DATASET / f"{experiment}.csv", text)
+        write_json(place / "runs" / DATASET / f"{experiment}.json", record(chosen, experiment))
+        np.savez_compressed(place / "samples" / DATASET / f"{experiment}.npz", **samples(truth, image, rng))
+    return root / "results"
+
+
+def write_rows(path: Path, frame: pd.DataFrame) -> None:
+    """As `evaluation.write_rows`, without torch."""
+    write_text(path, frame.to_csv(index=False, float_format="%.6f", lineterminator="\n"))
+
+
+def rows(chosen: settings.Settings, experiment: str, rng: np.random.Generator) -> pd.DataFrame:
+    """Two cases a patient; how hard a case is does not depend on the experiment. Case 3 lacks the first class."""
+    hard = np.random.default_rng(99).normal(0, 0.08, (CASES, 3))
+    lines = []
+    for seed in chosen.seeds:
+        for student in tables.STUDENTS:
+            network = getattr(chosen.students, student, None)
+            for case in range(CASES):
+                for k, name in enumerate(datasets.get(DATASET).classes[1:]):
+                    dsc = float(np.clip(0.7 + GAIN[experiment] + hard[case, k] + rng.normal(0, 0.01), 0, 1))
+                    line = dict.fromkeys(tables.COLUMNS, 0.0) | {
+                        "dataset": DATASET,
+                        "experiment": experiment,
+                        "seed": seed,
+                        "student": student,
+                        "network": network.network if network else "resnet10t+pvt_v2_b0",
+                        "kind": network.kind if network else "ensemble",
+                        "case": f"{case:04}",
+                        "patient": f"{case // 2:03}",
+                        "class": name,
+                        "dsc": dsc,
+                        "jac": dsc / (2 - dsc),
+                        "mae": 0.02 * (1 - dsc),
+                        "hd95": 10 * (1 - dsc),
+                        "assd": 3 * (1 - dsc),
+                        "unit": "mm",
+                        "dsc_field": dsc,
+                        "hd95_field": 10 * (1 - dsc),
+                        "voxels_true": 500,
+                        "voxels_predicted": 480,
+                    }
+                    lines.append(line | odd(case, k, seed, student))
+    return pd.DataFrame(lines)[tables.COLUMNS]
+
+
+def odd(case: int, k: int, seed: int, student: str) -> dict:
+    """What is empty: a class absent from truth and prediction, a miss, a false alarm."""
+    nothing = {"hd95": np.nan, "assd": np.nan}
+    if (case, k) == (3, 0):
+        return nothing | {"dsc": np.nan, "jac": np.nan, "voxels_true": 0, "voxels_predicted": 0}
+    if (case, k, seed, student) == (5, 1, 0, "a"):
+        return nothing | {"dsc": 0.0, "jac": 0.0, "voxels_predicted": 0}
+    if (case, k, student) == (7, 2, "b"):
+        return nothing | {"dsc": 0.0, "jac": 0.0, "voxels_true": 0}
+    return {}
+
+
+def curve(seed: int, experiment: str, rng: np.random.Generator) -> pd.DataFrame:
+    """Four epochs that rise."""
+    epoch = np.arange(1, 5)
+    rise = 0.75 * (1 - np.exp(-epoch / 1.5)) + GAIN[experiment]
+    dsc = {f"dsc_{name}": rise + rng.normal(0, 0.02, 4) for name in ("a", "b")}
+    return pd.DataFrame({"seed": seed, "epoch": epoch, "step": 2 * epoch, "seg_a": 1 / epoch, **dsc, "agreement": rise})
+
+
+def record(chosen: settings.Settings, experiment: str) -> dict:
+    """Provenance as `runs.train` writes it."""
+    values = chosen.model_dump(mode="json")
+    cost = {"device": "cpu", "seconds": 61.5, "peak_mib": 700, "parameters": PARAMETERS}
+    identity = {key: values[key] for key in ("students", "training", "augmentation")}
+    return {
+        "scale": "smoke",
+        "identity": {"dataset": DATASET, "experiment": values["experiments"][experiment], **identity},
+        "seeds": {str(seed): cost for seed in chosen.seeds},
+    }
+
+
+def pictures() -> tuple[np.ndarray, np.ndarray]:
+    """Three slices: a ring round a disc, and a crescent beside it."""
+    x, y = np.mgrid[:SIZE, :SIZE]
+    truth = np.zeros((3, SIZE, SIZE), np.uint8)
+    for n, radius in enumerate((9, 8, 6)):
+        away = np.hypot(x - 17 - n, y - 16)
+        truth[n][np.hypot(x - 9 - n, y - 16) <= radius] = 1
+        truth[n][away <= radius] = 2
+        truth[n][away <= radius - 3] = 3
+    noise = np.random.default_rng(7).normal(0, 0.03, truth.shape)
+    image = np.choose(truth, [0.2, 0.7, 0.4, 0.9]) + noise
+    return truth, np.clip(image, 0, 1)[:, None].astype(np.float16)
+
+
+def samples(truth: np.ndarray, image: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """The arrays of `ctrcl.samples`, from a prediction that is the truth moved by two pixels and blurred."""
+    kept = {"rank": np.array(["best", "median", "worst"]), "case": np.array(["0002", "0006", "0009"])}
+    kept |= {"dsc": np.array([0.9, 0.7, 0.5]), "slice": np.array([4, 5, 6]), "image": image, "truth": truth}
+    for student in ("a", "b"):
+        moved = np.roll(truth, rng.integers(1, 4, 2), (1, 2))
+        logits = 4.0 * (moved[:, None] == np.arange(4)[:, None, None])
+        logits += rng.normal(0, 0.7, logits.shape)
+        p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        true, top = np.take_along_axis(p, truth[:, None].astype(int), 1)[:, 0], p.max(1)
+        error = p.argmax(1) != truth
+        factors = {
+            "alignment": 1 / (1 + top - true),
+            "similarity": true,
+            "certainty": np.exp((p * np.log(p)).sum(1)),
+        }
+        factors = {name: np.where(error, value, 1) for name, value in factors.items()}
+        factors["weight"] = factors["alignment"] * factors["similarity"] * factors["certainty"]
+        kept |= {f"probabilities_{student}": (255 * p).round().astype(np.uint8), f"error_{student}": error}
+        kept |= {f"{name}_{student}": value.astype(np.float16) for name, value in factors.items()}
+    return kept

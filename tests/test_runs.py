@@ -1,0 +1,112 @@
+"""A run is resumed to the same bytes, never from something else, and says in one line what stopped it."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import smoke
+
+from ctrcl import runs
+from ctrcl.evaluation import COLUMNS
+from ctrcl.files import read_json
+
+LONG = ["training.epochs=3", "training.steps_per_epoch=15", "machine.checkpoint_seconds=0.2"]
+RUN = ("train", "phantom-cardiac", "ctrcl")
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    """Every byte that must be equal: weights, predictions, rows, curves."""
+    parts = ("artifacts/weights", "artifacts/predictions", "results/smoke/cases", "results/smoke/curves")
+    return {
+        str(p.relative_to(folder)): p.read_bytes() for part in parts for p in (folder / part).rglob("*") if p.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A project whose run was never interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    smoke.project(folder, LONG)
+    done = smoke.command(*RUN, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_a_killed_run_resumes_to_the_same_bytes(whole, tmp_path):
+    smoke.project(tmp_path, LONG)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ctrcl.cli", *RUN], cwd=tmp_path, start_new_session=True, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("artifacts/checkpoints/*/seed0/checkpoint.pt")):
+        assert process.poll() is None, "the run ended before its first checkpoint"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "results/smoke/cases").exists()
+    again = smoke.command(*RUN, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert outputs(tmp_path) == outputs(whole)
+    assert not list((tmp_path / "artifacts/checkpoints").iterdir())
+
+
+def test_rows_have_the_columns_of_the_design(whole):
+    rows = pd.read_csv(whole / "results/smoke/cases/phantom-cardiac/ctrcl.csv")
+    assert list(rows.columns) == COLUMNS
+    assert len(rows) == 1 * 3 * 3 * 3  # seed, students with ensemble, cases, foreground classes
+    assert set(rows["student"]) == {"a", "b", "ensemble"}
+    assert set(rows["unit"]) == {"mm"}
+
+
+def test_metrics_from_the_kept_label_maps_are_the_rows_again(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "copy", symlinks=True)
+    before = outputs(tmp_path / "copy")
+    done = smoke.command("evaluate", "phantom-cardiac", "ctrcl", cwd=tmp_path / "copy")
+    assert done.returncode == 0, done.stderr
+    assert outputs(tmp_path / "copy") == before
+
+
+def test_provenance_names_settings_data_code_versions_and_cost(whole):
+    record = read_json(whole / "results/smoke/runs/phantom-cardiac/ctrcl.json")
+    assert record["identity"]["training"]["epochs"] == 3
+    assert record["identity"]["code"] == runs.sha256(*runs.sources())
+    assert {"torch", "timm"} <= set(record["identity"]["versions"])
+    assert record["seeds"]["0"]["seconds"] > 0
+    assert record["seeds"]["0"]["peak_mib"] > 0
+    assert set(record["source"]) == {"commit", "clean"}
+
+
+@pytest.mark.parametrize("change", ["training.epochs=4", "machine.threads=2", "experiments.ctrcl.alpha=2"])
+def test_another_setting_is_another_run(tmp_path, change):
+    (tmp_path / "one").mkdir(), (tmp_path / "other").mkdir()
+    one = smoke.project(tmp_path / "one")
+    change = ("+" if "alpha" in change else "") + change
+    other = smoke.project(tmp_path / "other", [change])
+    assert runs.identity(one, "phantom-cardiac", "ctrcl", "x") != runs.identity(other, "phantom-cardiac", "ctrcl", "x")
+    assert runs.identity(one, "phantom-cardiac", "ctrcl", "x") != runs.identity(one, "phantom-cardiac", "ctrcl", "y")
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_name_of_its_term(tmp_path):
+    smoke.project(tmp_path, ["training.learning_rate=1e30", "training.epochs=10"])
+    done = smoke.command("train", "phantom-cardiac", "alone", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "the loss term seg_" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "results/smoke/cases").exists()
+
+
+def test_a_disk_that_fills_up_costs_one_line_and_leaves_nothing_half_written(tmp_path):
+    smoke.project(tmp_path)
+    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20)); "
+    line = limit + "sys.argv = ['ctrcl', *sys.argv[1:]]; from ctrcl.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", line, *RUN], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "free some space" in done.stderr.splitlines()[-1]
+    assert not list(tmp_path.glob("artifacts/weights/**/*.safetensors"))
+    assert not list(tmp_path.glob("artifacts/checkpoints/*/*/.*"))
