@@ -52,7 +52,8 @@ def data_list() -> None:
         benchmark = datasets.get(name)
         there = "present" if benchmark.folder.is_dir() else "absent "
         print(f"{name:16} {there}  {benchmark.folder}/  {', '.join(benchmark.classes[1:])}")
-        print(f"{'':16} {benchmark.citation}; {benchmark.terms}; from {benchmark.source}")
+        about = f"{benchmark.citation} {benchmark.terms} From: {benchmark.source}"
+        print(f"{'':16} {'drawn: says nothing about patients' if benchmark.drawn else about}")
 
 
 @data.command("import")
@@ -155,11 +156,17 @@ def methods() -> None:
 
 
 @app.command()
-def report() -> None:
+def report(
+    readme: Annotated[bool, typer.Option("--readme", help="write the README's tables anew instead")] = False,
+) -> None:
     """Name the tables, figures and notebooks of the scale in force, and print its main table."""
     from ctrcl import settings, tables
+    from ctrcl.files import read_text, write_text
 
-    tables.report(settings.load())
+    if readme:
+        write_text("README.md", tables.refreshed(read_text("README.md"), Path("results")))
+    else:
+        tables.report(settings.load())
 
 
 @app.command()

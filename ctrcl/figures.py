@@ -42,6 +42,7 @@ STYLE: Any = {
     "savefig.bbox": None,
     "figure.facecolor": "white",
 }
+AXIAL = ("synapse", "phantom-abdomen")  # the radiologist's view: the patient's right on the left
 WIDTH = 7.2  # inches: a page
 DPI = 200
 DRAWN = "Drawn data: says nothing about patients."
@@ -170,8 +171,10 @@ def _below(figure: Drawing, text: str, benchmark: Benchmark | None) -> None:
 
 
 def _turned(plane: np.ndarray, benchmark: Benchmark) -> np.ndarray:
-    """As it is looked at: photographs as they are; slices X Y with X to the right and Y, towards the front, up."""
-    return plane.T[::-1] if benchmark.volumes else plane
+    """As it is looked at: photographs as they are; slices X Y with Y, towards the front, up; axial ones from below."""
+    if not benchmark.volumes:
+        return plane
+    return plane.T[::-1, ::-1] if benchmark.name in AXIAL else plane.T[::-1]
 
 
 def _picture(image: np.ndarray, benchmark: Benchmark) -> np.ndarray:
@@ -301,7 +304,8 @@ def steps(
     """
     at = truth[None].astype(int)
     before = np.take_along_axis(p, at, 0)[0]
-    after = maps["weight"] * before + (1 - maps["weight"])  # p^r = lambda p + (1 - lambda) onehot(y), at y
+    weight = maps["weight"].astype(np.float64)
+    after = weight * before + (1 - weight)  # p^r = lambda p + (1 - lambda) onehot(y), at y
     figure = _drawing(WIDTH, 3.5, "image, truth, soft label, error mask, three factors, weight and rectified label.")
     axes = figure.subplots(2, 5)
     for ax in axes.flat:

@@ -27,7 +27,7 @@ def bring(name: str, path: Path) -> None:
         shutil.copytree(path, draft)
         for folder in [draft, *(p for p in draft.rglob("*") if p.is_dir())]:
             folder.chmod(0o755)
-    print(f"{name} is in {benchmark.folder}/. {benchmark.terms}. Cite: {benchmark.citation}")
+    print(f"{name} is in {benchmark.folder}/. {benchmark.terms} Cite: {benchmark.citation}")
 
 
 def verify(name: str, folder: Path) -> None:
@@ -43,7 +43,7 @@ def verify(name: str, folder: Path) -> None:
     if lacking := sorted(wanted - found):
         raise UserError(f"{folder} lacks {len(lacking)} of the {len(wanted)} cases of {name}, first {lacking[0]!r}")
     seen = dict.fromkeys(benchmark.classes, 0)
-    for case in tqdm(sorted(wanted), desc=f"verify {name}", unit="case"):
+    for case in tqdm(sorted(wanted), desc=f"verify {name}", unit="case", mininterval=1):
         label = benchmark.read(folder, case).label
         for index, title in enumerate(benchmark.classes):
             seen[title] += bool((label == index).any())

@@ -38,7 +38,7 @@ def predict(weights: Path, images: list[Path], output: Path) -> None:
         wanted = VOLUMES if benchmark.volumes else PHOTOGRAPHS
         if not path.name.lower().endswith(wanted):
             raise UserError(f"{path}: this student was trained on {benchmark.name} and reads {', '.join(wanted)}")
-    for path, target in tqdm(list(zip(images, targets, strict=True)), desc="predict", unit="image"):
+    for path, target in tqdm(list(zip(images, targets, strict=True)), desc="predict", unit="image", mininterval=1):
         (_volume if benchmark.volumes else _photograph)(student, benchmark, path, target)
 
 

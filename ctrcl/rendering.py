@@ -26,8 +26,8 @@ def plain(value: float, digits: int = 3) -> str:
 
 
 def signed(value: float, digits: int = 3) -> str:
-    """A difference with its sign; what rounds to zero has none."""
-    return DASH if np.isnan(value) else re.sub(r"^[+-](?=[0.]*$)", "", f"{value:+.{digits}f}")
+    """A difference with its sign, which stays where it rounds to zero: a limit of -0.000 lies below zero."""
+    return plain(value, digits) if np.isnan(value) or value == 0 else f"{value:+.{digits}f}"
 
 
 def spanned(row: dict[Any, Any], name: str, form: Callable[[float], str] = plain) -> str:

@@ -28,6 +28,7 @@ from ctrcl.models.students import Prediction, load, load_tensors
 from ctrcl.preparation import Prepared
 from ctrcl.runs import Places
 from ctrcl.settings import Settings
+from ctrcl.tables import read_rows
 
 RANKS = ("best", "median", "worst")
 
@@ -51,7 +52,7 @@ def collect(settings: Settings, dataset: str) -> None:
     rows = Places(settings.scale, dataset, "alone").cases
     if not rows.exists():
         raise UserError(f"{rows} is missing; run `ctrcl train {dataset} alone` first")
-    picked = chosen(pd.read_csv(rows))
+    picked = chosen(read_rows(rows))
     data = Prepared(Places(settings.scale, dataset).prepared)
     shown = _pictures(picked, data)
     with replacing(Places(settings.scale, dataset).samples) as draft:

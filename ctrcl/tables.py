@@ -4,6 +4,7 @@ The runs of a table are enumerated from `results/<scale>/params.yaml`, never fro
 run, a leftover of a removed one, a missing seed or a row without provenance is an error. Imports no torch.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -238,11 +239,22 @@ def report(settings: Settings) -> None:
 
 
 def _compact(table: Table) -> Iterator[str]:
-    yield f"| experiment | student | DSC [95 %] | to {table.reference} [95 %] |"
+    yield f"| method | student | DSC [95 %] | to {table.reference} [95 %] |"
     yield "|---|---|---|---|"
     for row in table.frame.to_dict("records"):
         dsc, gap = spanned(row, "dsc"), spanned(row, "difference", signed)
-        yield f"| {row['experiment']} | {row['student']} | {f'**{dsc}**' if row['bold'] else dsc} | {gap} |"
+        student = "ensemble" if row["student"] == "ensemble" else f"{row['student']}: {row['network']}"
+        yield f"| {row['title']} | {student} | {f'**{dsc}**' if row['bold'] else dsc} | {gap} |"
+
+
+def refreshed(text: str, results: Path) -> str:
+    """A page with its tables written anew: what stands between `<!-- table:SCALE/DATASET -->` and `<!-- end -->`."""
+
+    def written(found: re.Match[str]) -> str:
+        table = main(results, found[1], found[2])
+        return f"<!-- table:{found[1]}/{found[2]} -->\n" + "\n".join(_compact(table)) + "\n<!-- end -->"
+
+    return re.sub(r"<!-- table:([\w-]+)/([\w-]+) -->.*?<!-- end -->", written, text, flags=re.DOTALL)
 
 
 def cost(results: Path, settings: Settings, dataset: str) -> str:

@@ -1,0 +1,181 @@
+"""The command line: bad input is one line on stderr, exit code 2, and nothing half-written."""
+
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+import smoke
+from PIL import Image
+
+from ctrcl.files import UserError, replacing, write_text
+
+
+@pytest.fixture
+def project(tmp_path):
+    smoke.project(tmp_path)
+    return tmp_path
+
+
+def refused(done, *parts):
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("ctrcl: ")
+    for part in parts:
+        assert part in last
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (("train", "phantom-heart", "alone"), ["unknown data set 'phantom-heart'", "phantom-cardiac"]),
+        (("train", "phantom-polyp", "alone"), ["'phantom-polyp' has no place in scale 'smoke'", "ctrcl scale"]),
+        (("train", "phantom-cardiac", "alon"), ["unknown experiment 'alon'", "alone, dml"]),
+        (("prepare", "phantom-cardiac"), ["data/phantom-cardiac"]),
+        (("samples", "phantom-cardiac"), ["alone.csv is missing", "ctrcl train"]),
+        (("evaluate", "phantom-cardiac", "alone"), ["alone.csv"]),
+        (("scale", "huge"), ["unknown scale 'huge'", "laptop"]),
+        (("data", "import", "phantom-polyp", "."), ["drawn, not imported"]),
+        (("data", "import", "kvasir-seg", "nowhere"), ["nowhere is no folder"]),
+        (("predict", "none.safetensors", "a.jpg", "-o", "out"), ["none.safetensors is missing"]),
+    ],
+)
+def test_bad_words_are_one_line(project, words, parts):
+    before = sorted(p for p in project.rglob("*") if "conf" not in p.parts)
+    refused(smoke.command(*words, cwd=project), *parts)
+    assert sorted(p for p in project.rglob("*") if "conf" not in p.parts) == before
+
+
+def test_a_misspelt_key_in_params_is_named(project):
+    params = project / "params.yaml"
+    params.write_text(params.read_text().replace("learning_rate", "learning_rat"))
+    refused(smoke.command("train", "phantom-cardiac", "alone", cwd=project), "params.yaml", "training.learning_rat")
+
+
+def polyps(folder, count=3):
+    rng = np.random.default_rng(0)
+    for part in ("images", "masks"):
+        (folder / part).mkdir(parents=True)
+    for i in range(count):
+        Image.fromarray(rng.integers(0, 255, (40, 48, 3), np.uint8)).save(folder / f"images/c{i}.jpg")
+        Image.fromarray(np.uint8(255) * (rng.random((40, 48)) > 0.5)).save(folder / f"masks/c{i}.jpg")
+
+
+def truncate(folder):
+    path = folder / "images/c0.jpg"
+    path.write_bytes(path.read_bytes()[:200])
+    return "c0.jpg"
+
+
+def resize(folder):
+    Image.new("L", (48, 41)).save(folder / "masks/c1.jpg")
+    return "masks/c1.jpg is 41 x 48"
+
+
+def unpair(folder):
+    (folder / "images/c2.jpg").unlink()
+    return "masks/c2.jpg"
+
+
+def empty(folder):
+    shutil.rmtree(folder)
+    folder.mkdir()
+    return "not there"
+
+
+@pytest.mark.parametrize("damage", [truncate, resize, unpair, empty])
+def test_a_damaged_data_set_is_not_imported(project, tmp_path, damage, monkeypatch):
+    from ctrcl import importing
+
+    monkeypatch.chdir(project)
+    split = {"train": ["c0"], "validation": ["c1"], "test": ["c2"]}
+    monkeypatch.setattr(importing.datasets, "split", lambda name: split)
+    source = tmp_path / "published"
+    polyps(source)
+    expected = damage(source)
+    with pytest.raises(UserError, match=r"\S") as caught:
+        importing.bring("kvasir-seg", source)
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (project / "external").exists()
+
+
+def test_a_whole_data_set_is_imported_once(project, tmp_path, monkeypatch, capsys):
+    from ctrcl import importing
+
+    monkeypatch.chdir(project)
+    split = {"train": ["c0"], "validation": ["c1"], "test": ["c2"]}
+    monkeypatch.setattr(importing.datasets, "split", lambda name: split)
+    polyps(tmp_path / "published", 4)
+    importing.bring("kvasir-seg", tmp_path / "published")
+    assert (project / "external/kvasir-seg/masks/c2.jpg").exists()
+    told = capsys.readouterr().out
+    assert "3 cases (train 1, validation 1, test 1)" in told
+    assert "not in the split and left alone: 1 cases, first 'c3'" in told
+    with pytest.raises(UserError, match="exists already"):
+        importing.bring("kvasir-seg", tmp_path / "published")
+
+
+@pytest.fixture
+def cardiac_weights(tmp_path):
+    from ctrcl.models.students import Design, Student, save
+
+    path = tmp_path / "a.safetensors"
+    save(Student(Design("resnet10t", 1, 4, 64, width=16)), path, {"dataset": "phantom-cardiac"})
+    return path
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LPS", "PIR"])
+def test_a_predicted_volume_keeps_the_geometry_of_its_image(tmp_path, cardiac_weights, axes):
+    from ctrcl import prediction
+
+    rng = np.random.default_rng(0)
+    ras = nib.Nifti1Image(rng.normal(100, 20, (30, 40, 3)).astype(np.float32), np.diag([1.5, 1.5, 10, 1]))
+    turn = nib.orientations.ornt_transform(nib.io_orientation(ras.affine), nib.orientations.axcodes2ornt(axes))
+    for name, image in (("one", ras), ("other", ras.as_reoriented(turn))):
+        nib.save(image, tmp_path / f"{name}.nii.gz")
+    prediction.predict(cardiac_weights, [tmp_path / "one.nii.gz", tmp_path / "other.nii.gz"], tmp_path / "out")
+    one, other = (nib.load(tmp_path / f"out/{name}.nii.gz") for name in ("one", "other"))
+    assert np.allclose(other.affine, nib.load(tmp_path / "other.nii.gz").affine)
+    assert one.get_data_dtype() == np.uint8
+    assert np.array_equal(np.asarray(one.dataobj), np.asarray(nib.as_closest_canonical(other).dataobj))
+
+
+def test_a_predicted_photograph_has_its_images_size(tmp_path):
+    from ctrcl import prediction
+    from ctrcl.models.students import Design, Student, save
+
+    save(Student(Design("resnet10t", 3, 2, 64, width=16)), tmp_path / "a.safetensors", {"dataset": "phantom-polyp"})
+    Image.new("RGB", (50, 70), (200, 90, 80)).save(tmp_path / "x.png")
+    prediction.predict(tmp_path / "a.safetensors", [tmp_path / "x.png"], tmp_path / "out")
+    label_map = np.array(Image.open(tmp_path / "out/x.png"))
+    assert label_map.shape == (70, 50)
+    assert set(np.unique(label_map)) <= {0, 1}
+
+
+def test_predict_refuses_what_it_cannot_segment(tmp_path, cardiac_weights):
+    from ctrcl import prediction
+
+    Image.new("RGB", (50, 70)).save(tmp_path / "x.png")
+    with pytest.raises(UserError, match=r"x\.png: this student was trained on phantom-cardiac and reads \.nii"):
+        prediction.predict(cardiac_weights, [tmp_path / "x.png"], tmp_path / "out")
+    values = np.full((8, 8, 2), np.nan, np.float32)
+    nib.save(nib.Nifti1Image(values, np.eye(4)), tmp_path / "nan.nii.gz")
+    with pytest.raises(UserError, match=r"nan\.nii\.gz holds 128 values that are NaN"):
+        prediction.predict(cardiac_weights, [tmp_path / "nan.nii.gz"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path):
+    write_text(tmp_path / "a.txt", "before")
+
+    def fail():
+        with replacing(tmp_path / "a.txt") as draft:
+            draft.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert (tmp_path / "a.txt").read_text() == "before"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]

@@ -1,0 +1,142 @@
+"""Figures: the same bytes twice, everything labelled, and the pictures' arithmetic."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import results_factory as factory
+from numpy.testing import assert_allclose
+
+from ctrcl import datasets, figures, tables
+from ctrcl.files import UserError
+
+DATASET = factory.DATASET
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return factory.make(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture
+def samples(results):
+    return results / "smoke/samples" / DATASET / "ctrcl.npz"
+
+
+def words(figure) -> str:
+    """All that a reader can read in a figure."""
+    return " ".join(text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text")))
+
+
+def drawings(results) -> dict:
+    return {
+        "qualitative": lambda: figures.qualitative(results, "smoke", DATASET, "a"),
+        "curves": lambda: figures.curves(results, "smoke", DATASET),
+        "comparison": lambda: figures.comparison(tables.main(results, "smoke", DATASET)),
+        "rectification": lambda: figures.rectification(results / "smoke/samples" / DATASET / "ctrcl.npz", "b"),
+    }
+
+
+@pytest.mark.parametrize("name", ["qualitative", "curves", "comparison", "rectification"])
+def test_the_same_results_give_the_same_bytes(results, tmp_path, name):
+    draw = drawings(results)[name]
+    once, twice = figures.save(draw(), tmp_path / "once"), figures.save(draw(), tmp_path / "twice")
+    assert [path.suffix for path in once] == [".png", ".pdf"]
+    for one, other in zip(once, twice, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+    assert b"Software" not in once[0].read_bytes()[:200]
+    assert b"CreationDate" not in once[1].read_bytes()
+
+
+@pytest.mark.parametrize("name", ["qualitative", "curves", "comparison", "rectification"])
+def test_a_figure_of_phantoms_says_so_and_has_an_alternative_text(results, name):
+    figure = drawings(results)[name]()
+    assert figures.DRAWN in words(figure)
+    data, about = figure._repr_mimebundle_()
+    assert data["image/png"].startswith(b"\x89PNG")
+    assert DATASET in about["image/png"]["alt"] == data["text/plain"]
+
+
+def test_errors_are_right_missed_false_or_of_the_wrong_class():
+    truth, predicted = np.array([[0, 1, 1, 1, 0]]), np.array([[0, 1, 0, 2, 2]])
+    shown = figures.errors(predicted, truth)[0]
+    kinds = [None, "right", "missed", "wrong class", "false"]
+    assert shown[0, 3] == 0
+    for pixel, kind in zip(shown[1:], kinds[1:], strict=True):
+        assert_allclose(pixel[:3], figures.mpl.colors.to_rgb(figures.ERRORS[kind]))
+        assert pixel[3] > 0
+
+
+def test_planes_are_turned_as_they_are_looked_at():
+    plane = np.array([[1, 2], [3, 4]])  # X Y: 2 lies in front of 1, and 3 to the right of 1
+    for name, shown in (
+        ("phantom-polyp", [[1, 2], [3, 4]]),
+        ("phantom-cardiac", [[2, 4], [1, 3]]),
+        ("phantom-abdomen", [[4, 2], [3, 1]]),
+    ):
+        assert figures._turned(plane, datasets.get(name)).tolist() == shown
+
+
+def test_two_classes_need_no_wrong_class_in_the_legend(results):
+    assert "wrong class" in words(figures.qualitative(results, "smoke", DATASET, "a"))
+    figure = figures._drawing(3, 3, "")
+    figure.subplots()
+    figures._legends(figure, datasets.get("phantom-polyp"), "")
+    assert "missed" in words(figure)
+    assert "wrong class" not in words(figure)
+
+
+def test_a_panel_tells_the_score_of_its_case(results):
+    shown = words(figures.qualitative(results, "smoke", DATASET, "b"))
+    rows = tables.read_rows(results / f"smoke/cases/{DATASET}/ctrcl.csv")
+    mine = rows[(rows["student"] == "b") & (rows["seed"] == 0)].groupby("case")["dsc"].mean()
+    for case in ("0002", "0006", "0009"):
+        assert f"DSC {mine[case]:.2f}" in shown
+        assert case in shown
+
+
+def test_the_rectified_label_mixes_in_the_truth(samples):
+    kept = figures.samples_of(samples)
+    figure = figures.rectification(samples, "a", "worst")
+    before, *_, after = [ax.images[-1].get_array() for ax in figure.axes if ax.get_title().find("true class") > 0]
+    error = kept["error_a"][2].T[::-1]
+    weight = kept["weight_a"][2].astype(float).T[::-1]
+    assert_allclose(after, weight * before + 1 - weight, atol=1e-6)
+    assert (after[error] >= 7 / 8 - 0.01).all()
+    assert_allclose(after[~error], before[~error])
+
+
+def test_curves_show_mean_and_range_of_the_seeds(results):
+    figure = figures.curves(results, "smoke", DATASET)
+    curve = pd.read_csv(results / f"smoke/curves/{DATASET}/alone.csv").groupby("epoch")["dsc_a"]
+    assert_allclose(figure.axes[0].lines[0].get_ydata(), curve.mean())
+    band = figure.axes[0].collections[0].get_paths()[0].vertices
+    assert_allclose([band[:, 1].min(), band[:, 1].max()], [curve.min().min(), curve.max().max()])
+
+
+def test_a_data_set_without_validation_says_so(tmp_path):
+    results = factory.make(tmp_path)
+    for path in (results / "smoke/curves" / DATASET).glob("*.csv"):
+        curve = pd.read_csv(path).assign(dsc_a=np.nan, dsc_b=np.nan)
+        curve.to_csv(path, index=False)
+    assert "no validation cases" in words(figures.curves(results, "smoke", DATASET))
+
+
+def test_dots_and_lines_are_the_tables_numbers(results):
+    table = tables.main(results, "smoke", DATASET)
+    ax = figures.comparison(table).axes[1]
+    rows = table.frame[table.frame["student"] == "b"]
+    assert_allclose([line.get_xdata()[0] for line in ax.lines[2::2]], rows["dsc"])
+    assert_allclose([line.get_xdata() for line in ax.lines[1::2]], rows[["dsc_low", "dsc_high"]])
+
+
+def test_missing_samples_name_file_and_command(results):
+    with pytest.raises(UserError, match=r"none\.npz is missing; run `ctrcl samples phantom-cardiac`"):
+        figures.rectification(results / "smoke/samples" / DATASET / "none.npz", "a")
+
+
+def test_an_unknown_student_or_case_is_refused(results, samples):
+    for student, rank in (("c", "worst"), ("a", "strange")):
+        with pytest.raises(UserError, match="ask for a or b"):
+            figures.rectification(samples, student, rank)
+    with pytest.raises(UserError, match="'c'"):
+        figures.qualitative(results, "smoke", DATASET, "c")

@@ -1,0 +1,153 @@
+"""The house is as the README says: who imports whom, sizes, the lock, the conda file, nothing of anybody's machine."""
+
+import ast
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+REPOSITORY = Path(__file__).parent.parent
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+MODULES = sorted((REPOSITORY / "ctrcl").rglob("*.py"))
+
+# a room and what it must not import, directly
+FORBIDDEN = {
+    "losses": ("models", "methods", "training", "batches", "preparation", "datasets"),
+    "models": ("losses", "methods", "training", "batches", "preparation", "datasets"),
+    "methods": ("datasets", "preparation", "batches", "training", "evaluation", "cases"),
+    "datasets": ("models", "losses", "methods", "training", "preparation", "batches"),
+    "metrics.py": ("models", "losses", "methods", "datasets", "training"),
+    "cases.py": ("datasets", "files", "models", "losses"),
+    "statistics.py": ("training", "models", "losses", "evaluation"),
+    "tables.py": ("training", "models", "losses", "evaluation", "samples"),
+    "figures.py": ("training", "models", "losses", "evaluation", "samples"),
+}
+WITHOUT_TORCH = ("cases", "files", "settings", "datasets", "preparation", "metrics", "methods", "runs", "importing",
+                 "statistics", "tables", "figures", "notebooks", "cli")  # fmt: skip
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module == "ctrcl":
+            yield from (f"ctrcl.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+@pytest.mark.parametrize("room", FORBIDDEN)
+def test_a_room_imports_only_whom_it_may(room):
+    place = REPOSITORY / "ctrcl" / room
+    for path in place.rglob("*.py") if place.is_dir() else [place]:
+        found = {name.split(".")[1] for name in imports(path) if name.startswith("ctrcl.")}
+        type_only = {"methods"} & found if path.name == "__init__.py" and room == "methods" else set()
+        assert not (found - type_only) & set(FORBIDDEN[room]), path
+
+
+def test_rooms_that_need_no_torch_do_not_import_it():
+    lines = "; ".join(f"import ctrcl.{name}" for name in WITHOUT_TORCH)
+    line = f"import sys; {lines}; sys.exit(any(name in sys.modules for name in ('torch', 'timm', 'monai')))"
+    done = subprocess.run([REPOSITORY / ".venv/bin/python", "-c", line], check=False, cwd=REPOSITORY)
+    assert done.returncode == 0
+
+
+def test_files_and_functions_stay_small():
+    assert sum(len(path.read_text().splitlines()) for path in MODULES) < 5000
+    for path in MODULES:
+        text = path.read_text()
+        assert len(text.splitlines()) <= 350, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 50, f"{path}: {node.name}"
+
+
+def test_every_module_and_public_name_says_what_it_is_for():
+    for path in MODULES:
+        tree = ast.parse(path.read_text())
+        assert ast.get_docstring(tree), path
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                assert ast.get_docstring(node), f"{path}: {node.name}"
+
+
+def locked():
+    text = (REPOSITORY / "requirements.lock").read_text()
+    return {canonicalize_name(name): Version(v) for name, v in re.findall(r"^([\w.-]+)==([^\s;]+)", text, re.MULTILINE)}
+
+
+def required():
+    return [Requirement(line) for line in PROJECT["project"]["dependencies"] + PROJECT["dependency-groups"]["dev"]]
+
+
+def test_the_lock_satisfies_the_project():
+    versions = locked()
+    for requirement in required():
+        name = canonicalize_name(requirement.name)
+        assert name in versions, f"{name} is not in requirements.lock; run make lock"
+        assert versions[name] in requirement.specifier, f"{name}: run make lock"
+
+
+def test_the_lock_has_hashes_and_names_no_registry():
+    text = (REPOSITORY / "requirements.lock").read_text()
+    assert "://" not in text
+    assert "index-url" not in text
+    for block in re.split(r"\n(?=\S)", text.strip()):
+        assert "--hash=sha256:" in block, block.splitlines()[0]
+
+
+CONDA = {"torch": "pytorch", "matplotlib": "matplotlib-base", "seaborn": "seaborn-base"}
+
+
+def test_the_conda_file_has_the_same_ranges():
+    listed = yaml.safe_load((REPOSITORY / "environment.yml").read_text())["dependencies"]
+    pip = next(entry["pip"] for entry in listed if isinstance(entry, dict))
+    conda = [Requirement(entry) for entry in [*listed, *pip] if isinstance(entry, str) and not entry.startswith("--")]
+    ranges = {canonicalize_name(r.name): r.specifier for r in conda}
+    for requirement in (Requirement(line) for line in PROJECT["project"]["dependencies"]):
+        name = CONDA.get(requirement.name, canonicalize_name(requirement.name))
+        assert ranges.get(name) == requirement.specifier, name
+        assert all(extra in ranges for extra in requirement.extras), name
+    assert str(ranges["python"]) == str(Requirement(f"python{PROJECT['project']['requires-python']}").specifier)
+
+
+def tracked():
+    names = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    ).stdout
+    return [REPOSITORY / name for name in names.split("\0") if name and (REPOSITORY / name).is_file()]
+
+
+def test_nothing_of_a_machine_or_a_patient_is_tracked():
+    home = re.compile(rb"/(?:home|root|Users|work)/[\w.-]+/|file:///(?!\$)")
+    for path in tracked():
+        name = path.relative_to(REPOSITORY).as_posix()
+        assert path.suffix not in (".safetensors", ".pt", ".ckpt", ".npy", ".h5"), name
+        if path.suffix == ".npz":
+            assert "/phantom-" in name, name
+        if not name.startswith(".dvc/phantoms/") and path.suffix not in (".png", ".pdf", ".npz"):
+            assert not home.search(path.read_bytes()), name
+
+
+def test_the_embedded_data_are_small():
+    store = REPOSITORY / ".dvc/phantoms"
+    assert sum(path.stat().st_size for path in store.rglob("*") if path.is_file()) < 15e6
+
+
+def test_the_readmes_tables_are_those_of_the_results():
+    from ctrcl import tables
+
+    text = (REPOSITORY / "README.md").read_text()
+    assert "<!-- table:laptop/phantom-cardiac -->" in text
+    assert tables.refreshed(text, REPOSITORY / "results") == text, "run `ctrcl report --readme`"
+
+
+def test_every_link_of_the_readme_leads_somewhere():
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", (REPOSITORY / "README.md").read_text()):
+        assert (REPOSITORY / target).exists(), target

@@ -1,0 +1,131 @@
+"""Notebooks: committed clean, executed twice to the same bytes, lessons that run from top to bottom."""
+
+import json
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+import results_factory as factory
+
+from ctrcl import notebooks
+from ctrcl.files import UserError
+
+ROOT = Path(__file__).parent.parent
+COMMITTED = sorted((ROOT / "notebooks").rglob("*.ipynb"))
+COMMITTED = [path for path in COMMITTED if ".ipynb_checkpoints" not in path.parts]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    root = tmp_path_factory.mktemp("project")
+    factory.make(root)
+    shutil.copytree(ROOT / "notebooks", root / "notebooks")
+    return root
+
+
+def outputs(notebook) -> str:
+    """All that a notebook printed."""
+    return "".join(out.get("text", "") for cell in notebook.cells for out in cell.get("outputs", []))
+
+
+def small(folder: Path, *sources: str) -> Path:
+    """A notebook of a few code cells, the first one tagged as its parameters."""
+    cells = [nbformat.v4.new_code_cell(source, id=f"cell-{n}") for n, source in enumerate(sources)]
+    cells[0].metadata["tags"] = ["parameters"]
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    path = folder / "notebooks/paper/small.ipynb"
+    path.parent.mkdir(parents=True)
+    nbformat.write(notebook, path)
+    return path
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_committed_notebook_is_clean(path):
+    notebook = json.loads(path.read_text())
+    nbformat.validate(nbformat.from_dict(notebook))
+    ids = [cell["id"] for cell in notebook["cells"]]
+    assert len(set(ids)) == len(ids)
+    assert all(not name.isalnum() or name.isalpha() for name in ids)  # words, not drawn ones
+    assert notebook["metadata"]["kernelspec"] == {"display_name": "Python 3", "language": "python", "name": "python3"}
+    for cell in notebook["cells"]:
+        assert not cell.get("outputs")
+        assert cell.get("execution_count") is None
+        assert set(cell["metadata"]) <= {"tags"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks/paper").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_a_paper_notebook_has_its_parameters_in_a_tagged_cell(path):
+    tagged = [cell for cell in nbformat.read(path, 4).cells if "parameters" in cell.metadata.get("tags", [])]
+    assert len(tagged) == 1
+    assert tagged[0].source == 'scale = "laptop"\ndataset = "phantom-cardiac"'
+
+
+def test_two_executions_give_the_same_bytes_and_write_tables_and_figures(project):
+    target = notebooks.execute("main", "smoke", factory.DATASET, project)
+    once = target.read_bytes()
+    assert target == project / f"results/smoke/notebooks/main-{factory.DATASET}.ipynb"
+    assert notebooks.execute("main", "smoke", factory.DATASET, project).read_bytes() == once
+    place, stem = project / "results/smoke", f"main-{factory.DATASET}"
+    assert sorted(path.name for path in (place / "tables").iterdir()) == [f"{stem}.{k}" for k in ("csv", "md", "tex")]
+    drawn = [f"{name}.{kind}" for name in (f"{stem}-curves", stem) for kind in ("pdf", "png")]
+    assert sorted(path.name for path in (place / "figures").iterdir()) == drawn
+    text = once.decode()
+    for volatile in (str(project), str(ROOT), "papermill", "duration", "61.5", "Traceback", "stderr"):
+        assert volatile not in text
+    ids = [cell["id"] for cell in json.loads(text)["cells"]]
+    assert ids.count("injected-parameters") == 1
+
+
+@pytest.mark.slow
+def test_the_qualitative_notebook_repeats_too(project):
+    once = notebooks.execute("qualitative", "smoke", factory.DATASET, project).read_bytes()
+    assert notebooks.execute("qualitative", "smoke", factory.DATASET, project).read_bytes() == once
+
+
+def test_paths_versions_and_times_are_taken_out(tmp_path):
+    path = small(tmp_path, "scale = 1", "import sys, pathlib; print(sys.prefix, pathlib.Path().resolve(), scale)")
+    found = notebooks.run(path, {"scale": 7}, tmp_path)
+    assert outputs(found) == "<python> . 7\n"
+    assert dict(found.metadata["language_info"]) == {"name": "python"}
+    assert [cell.id for cell in found.cells] == ["cell-0", "injected-parameters", "cell-1"]
+
+
+def test_a_failing_cell_is_one_line_and_writes_nothing(tmp_path):
+    small(tmp_path, "scale = dataset = None", "\nx = 1\n1 / 0")
+    with pytest.raises(UserError) as error:
+        notebooks.execute("small", "smoke", "none", tmp_path)
+    told = str(error.value)
+    assert "small.ipynb, cell 2 (`x = 1`): ZeroDivisionError: division by zero" in told
+    assert "\n" not in told
+    assert not (tmp_path / "results").exists()
+
+
+def test_an_unknown_notebook_is_named_with_those_there_are(project):
+    with pytest.raises(UserError, match=r"'nothing'.*main, qualitative"):
+        notebooks.execute("nothing", "smoke", factory.DATASET, project)
+
+
+def test_the_lesson_runs_unsolved_and_its_checks_hold(tmp_path):
+    found = outputs(notebooks.run(ROOT / "notebooks/lessons/rectification.ipynb", {}, tmp_path))
+    assert found.count("not solved yet") == 2
+    assert "NOT YET" not in found
+    assert found.count("ok: ") == 9
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_solution_solves_the_lesson(tmp_path):
+    found = outputs(notebooks.run(ROOT / "notebooks/lessons/solutions/rectification.ipynb", {}, tmp_path))
+    assert "not solved yet" not in found
+    assert "NOT YET" not in found
+    assert "ok: similarity is the probability of the true class" in found
+
+
+def test_the_solution_holds_the_lessons_own_checks():
+    lesson, solution = (
+        {cell.id: cell.source for cell in nbformat.read(ROOT / "notebooks/lessons" / name, 4).cells}
+        for name in ("rectification.ipynb", "solutions/rectification.ipynb")
+    )
+    for name in ("image", "peer", "ingredients", "similarity-check", "exercise-subset-check"):
+        assert lesson[name] == solution[name]

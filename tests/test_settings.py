@@ -1,0 +1,104 @@
+"""Settings: the committed params.yaml is the laptop's, every scale composes, and a wrong key is one line."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ctrcl import methods, settings
+from ctrcl.files import UserError
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+
+
+def test_the_committed_params_are_the_laptops():
+    assert yaml.safe_load((REPOSITORY / "params.yaml").read_text()) == settings.compose("laptop")
+
+
+@pytest.mark.parametrize("scale", ["smoke", "laptop", "workstation", "paper"])
+def test_every_scale_composes_and_every_experiment_is_configured(scale):
+    chosen = settings.parse(settings.compose(scale), scale)
+    for name, values in chosen.experiments.items():
+        methods.configured(name, values)
+    assert chosen.scale == scale
+    assert set(chosen.runs) == {
+        f"{scale}-{dataset}-{experiment}" for dataset, rows in chosen.tables["main"].items() for experiment in rows
+    }
+
+
+def test_dvc_yaml_names_the_runs_of_the_main_table():
+    """dvc.yaml lists the main table's experiments by hand (DVC cannot expand a list there): all scales must agree."""
+    stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
+    named = {Path(dep).stem for dep in stages["main"]["do"]["deps"] if "/cases/" in dep}
+    for scale in settings.scales():
+        for rows in settings.compose(scale)["tables"]["main"].values():
+            assert set(rows) == named
+
+
+def test_a_run_depends_on_the_sources_that_dvc_yaml_names():
+    from ctrcl import runs
+
+    stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
+    named = {dep.removeprefix("ctrcl/") for dep in stages["train"]["do"]["deps"] if dep.startswith("ctrcl/")}
+    assert named == set(runs.SOURCES)
+
+
+def test_dvc_yaml_stays_readable():
+    assert len((REPOSITORY / "dvc.yaml").read_text().splitlines()) < 120
+
+
+def changed(**values):
+    return {**settings.compose("smoke"), **values}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"trainin": {}}, "unknown key 'trainin'"),
+        ({"seeds": []}, "seeds"),
+        ({"seeds": [1, 1]}, "a seed stands there twice"),
+        ({"seeds": "0"}, "seeds = '0'"),
+        ({"data": {"phantom-cardiac": {"size": 30}}}, r"data\.phantom-cardiac\.size = 30"),
+        ({"data": {"phantom-cardiac": {"sise": 32}}}, r"data\.phantom-cardiac\.size"),
+        ({"data": {}}, "'phantom-cardiac' has no place in scale 'smoke'"),
+        ({"tables": {"main": {"phantom-cardiac": ["alon"]}}}, "unknown experiment 'alon'"),
+        ({"tables": {"main": {"phantom-heart": ["alone"]}}}, "unknown data set 'phantom-heart'; known: "),
+        ({"tables": {"main": {"phantom-cardiac": ["alone"]}}}, "`sets` and `runs` do not follow from `tables`"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_names_its_key(values, message):
+    with pytest.raises(UserError, match=message) as caught:
+        settings.parse(changed(**values), "params.yaml")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+def test_a_missing_key_is_named():
+    values = settings.compose("smoke")
+    del values["training"]["batch"]
+    with pytest.raises(UserError, match=r"params\.yaml: key 'training\.batch' is missing"):
+        settings.parse(values, "params.yaml")
+
+
+def test_broken_yaml_is_named_with_its_line(tmp_path):
+    (tmp_path / "params.yaml").write_text("scale: smoke\nseeds: [0\n")
+    with pytest.raises(UserError, match=r"params\.yaml, line \d is not valid YAML"):
+        settings.load(tmp_path / "params.yaml")
+
+
+def test_overrides_are_applied_and_checked():
+    assert settings.compose("smoke", ["training.epochs=7"])["training"]["epochs"] == 7
+    with pytest.raises(UserError, match=r"training\.epoch"):
+        settings.compose("smoke", ["training.epoch=7"])
+    with pytest.raises(UserError, match="unknown scale 'huge'"):
+        settings.compose("huge")
+
+
+def test_what_is_written_is_what_is_read(tmp_path):
+    chosen = settings.write(settings.compose("paper"), tmp_path / "params.yaml")
+    assert settings.load(tmp_path / "params.yaml") == chosen
