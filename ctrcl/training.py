@@ -5,7 +5,8 @@
 AdamW, polynomial decay after a linear warm-up, the same for every method. The last step's weights count; the
 validation images only draw the curves. Lightning Fabric puts it on a GPU or several, in the precision asked for.
 On the CPU a resumed run ends in the very bytes of an uninterrupted one: everything drawn depends on seed and step,
-and a checkpoint holds weights, optimiser, random state and the sums of the running epoch.
+and a checkpoint holds weights, optimiser, random state and the sums of the running epoch. With several devices each
+holds its share of every batch, over which its Dice and batch statistics run; the curves are the first device's.
 """
 
 import time

@@ -10,7 +10,7 @@ from ctrcl.datasets.phantom_shapes import Array, grid, outline, smooth_noise, so
 
 # How hard: larger contrast is easier, the rest is harder.
 CONTRAST = 0.9  # colour and shading of a polyp against mucosa, 1 is plain
-STAINS = (1, 3)  # least and most distractors
+STAINS = (1, 2)  # least and most distractors
 NOISE = 0.02  # deviation, of white
 
 
@@ -27,7 +27,7 @@ def draw(rng: np.random.Generator) -> tuple[Array, Array]:
     for field in polyps:
         dome = np.sqrt(np.clip(1 - (1 - np.clip(field, 0, 1)) ** 2, 0, 1))
         height = height + CONTRAST * rng.uniform(6, 14) * dome
-    tinted = np.maximum(soft(polyp, 0.2), 0.9 * stained) * CONTRAST * rng.uniform(0.8, 1.2)
+    tinted = np.maximum(soft(polyp, 0.2), 0.7 * stained) * CONTRAST * rng.uniform(0.8, 1.2)
     return photograph(rng, height, lumen * (1 - 0.7 * mask), tinted, view), mask
 
 
@@ -70,7 +70,7 @@ def photograph(rng: np.random.Generator, height: Array, lumen: Array, tinted: Ar
     light = 0.78 + 0.30 * np.tensordot(towards / np.linalg.norm(towards), slope, 1) / (1 + steep)
     light = light + 0.09 * smooth_noise(rng, shape, 30) - 0.10 * steep / (1 + steep)
     wall = np.array([0.98, 0.55, 0.46]) + rng.normal(0, [0.02, 0.04, 0.05])
-    polyp = wall * (1.0 + rng.normal(0, 0.05), rng.uniform(0.55, 0.85), rng.uniform(0.55, 0.85))
+    polyp = wall * (1.0 + rng.normal(0, 0.05), rng.uniform(0.45, 0.75), rng.uniform(0.45, 0.75))
     colour = wall + tinted[..., None] * (polyp - wall)
     vessels = np.exp(-((smooth_noise(rng, shape, 7) / 0.06) ** 2)) * rng.uniform(0, 0.25)
     colour = colour * (1 - vessels[..., None] * [0.3, 1, 0.8])
