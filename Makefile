@@ -34,10 +34,10 @@ reproduce-all: data   ## every table of the scale in force: dvc repro
 	@ctrcl report
 
 test: data            ## the quick test suite: under 10 minutes on two cores
-	pytest -n 2 --dist worksteal -m "not slow"
+	pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-all: data        ## the slow tests too
-	pytest -n 2 --dist worksteal
+	pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(READY)       ## style and types
 	ruff check . && ruff format --check . && mypy

@@ -1,0 +1,107 @@
+"""The whole way at smoke scale, as a user goes it: dvc repro, a no-op, another scale and back, a rerun to the byte."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from smoke import REPOSITORY
+
+SKIP = (".git", ".venv", "artifacts", "external", "results", "*cache*", "__pycache__", "*.egg-info", "outputs")
+
+
+def run(*words, cwd, check=True):
+    """A command of this environment, `dvc` or `ctrcl`."""
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    assert not check or done.returncode == 0, f"{words}: {done.stdout[-2000:]}{done.stderr[-3000:]}"
+    return done
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """A copy of the working tree as a repository of its own, the embedded data pulled, the smoke scale reproduced."""
+    folder = tmp_path_factory.mktemp("clone") / "ctrcl"
+    shutil.copytree(REPOSITORY, folder, ignore=shutil.ignore_patterns(*SKIP, "data"))
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    for words in (["init", "-q"], ["add", "-A"], ["-c", "user.name=x", "-c", "user.email=x@x", "commit", "-qm", "x"]):
+        run("git", *words, cwd=folder)
+    run("dvc", "pull", "-q", "data", cwd=folder)
+    run("ctrcl", "scale", "smoke", cwd=folder)
+    run("dvc", "repro", "-q", cwd=folder)
+    return folder
+
+
+def results(folder, *parts):
+    places = [folder / "results/smoke" / part for part in parts]
+    return {str(p.relative_to(folder)): p.read_bytes() for place in places for p in place.rglob("*") if p.is_file()}
+
+
+PARTS = ("cases", "curves", "samples", "tables", "figures", "notebooks")
+
+
+def test_one_repro_makes_rows_tables_figures_and_notebooks(clone):
+    found = results(clone, *PARTS)
+    for name in ("alone", "dml", "rlcl", "cfcl", "ctrcl"):
+        assert f"results/smoke/cases/phantom-cardiac/{name}.csv" in found
+        assert f"results/smoke/samples/phantom-cardiac/{name}.npz" in found
+    for name in ("tables/main-phantom-cardiac.tex", "notebooks/qualitative-phantom-cardiac.ipynb"):
+        assert f"results/smoke/{name}" in found
+
+
+def test_afterwards_the_status_is_clean_and_a_second_repro_does_nothing(clone):
+    assert "up to date" in run("dvc", "status", cwd=clone).stdout
+    before = results(clone, *PARTS, "runs")
+    done = run("dvc", "repro", cwd=clone)
+    assert "Running stage" not in done.stdout
+    assert results(clone, *PARTS, "runs") == before
+
+
+def test_another_scale_and_back_runs_nothing_again(clone):
+    run("ctrcl", "scale", "laptop", cwd=clone)
+    assert "smoke" not in run("dvc", "status", cwd=clone).stdout
+    run("ctrcl", "scale", "smoke", cwd=clone)
+    assert "up to date" in run("dvc", "status", cwd=clone).stdout
+
+
+def test_an_option_reruns_only_the_experiment_that_it_belongs_to(clone):
+    params = clone / "params.yaml"
+    before = params.read_text()
+    values = yaml.safe_load(before)
+    values["experiments"]["ctrcl"]["alpha"] = 2.0
+    params.write_text(yaml.safe_dump(values))
+    try:
+        touched = {line.rstrip(":") for line in run("dvc", "status", cwd=clone).stdout.splitlines() if line[:1].strip()}
+    finally:
+        params.write_text(before)
+    assert {stage for stage in touched if stage.startswith("train@")} == {"train@smoke-phantom-cardiac-ctrcl"}
+    assert not {stage for stage in touched if stage.startswith("prepare@")}
+
+
+def test_a_forced_rerun_gives_the_same_bytes(clone):
+    before = results(clone, *PARTS)
+    weights = {p.name: p.read_bytes() for p in (clone / "artifacts/weights").rglob("*ctrcl/*.safetensors")}
+    run("dvc", "repro", "-q", "-f", "-s", "train@smoke-phantom-cardiac-ctrcl", cwd=clone)
+    run("dvc", "repro", "-q", "-f", "-s", "main@smoke-phantom-cardiac", cwd=clone)
+    assert {p.name: p.read_bytes() for p in (clone / "artifacts/weights").rglob("*ctrcl/*.safetensors")} == weights
+    assert results(clone, *PARTS) == before
+
+
+def test_nothing_but_data_can_reach_the_remote_in_the_repository(clone):
+    before = sorted((clone / ".dvc/phantoms").rglob("*"))
+    run("dvc", "push", cwd=clone, check=False)
+    assert sorted((clone / ".dvc/phantoms").rglob("*")) == before
+
+
+def test_a_leftover_stops_the_table(clone):
+    leftover = clone / "results/smoke/cases/phantom-cardiac/old.csv"
+    shutil.copy(leftover.with_name("alone.csv"), leftover)
+    try:
+        done = run("ctrcl", "notebook", "main", "phantom-cardiac", cwd=clone, check=False)
+    finally:
+        leftover.unlink()
+    assert done.returncode == 2
+    assert "old.csv" in done.stderr.strip().splitlines()[-1]
