@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+import click
 import typer
 
-from ctrcl.files import UserError
+from ctrcl.files import UserError, advised
 
 app = typer.Typer(
     help="Rectified collaborative learning of a CNN and a Transformer, reproduced.",
@@ -27,15 +28,22 @@ Experiment = Annotated[str, typer.Argument(help="an experiment of params.yaml, e
 def main() -> None:
     """Entry point: people's errors become one line and exit code 2."""
     try:
-        app()
+        sys.exit(typer.main.get_command(app)(standalone_mode=False))
     except UserError as error:
         _fail(str(error))
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message())
+        sys.exit(2)
+    except click.ClickException as error:
+        _fail(f"{error.format_message()} See `ctrcl --help`.")
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
     except KeyboardInterrupt:
         print("ctrcl: interrupted; run the same command again to go on from the last checkpoint", file=sys.stderr)
         sys.exit(130)
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror or error}; free some space or choose another place, then run again")
+        _fail(advised(error))
 
 
 def _fail(message: str) -> None:

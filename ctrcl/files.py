@@ -5,6 +5,7 @@ process leaves what was there before.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -19,6 +20,14 @@ class UserError(Exception):
     """What is wrong, in which file, and what to do, in one line; the command line exits with 2."""
 
 
+def advised(error: OSError, place: Path | str = "") -> str:
+    """An error of the file system in one line: where, what, and what to do."""
+    where = error.filename or place
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None)  # NumPy gives a short write no number
+    advice = "free some space, then run again" if full else "check the path and its permissions, then run again"
+    return f"{f'{where}: ' if where else ''}{error.strerror or error}; {advice}"
+
+
 @contextlib.contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
     """A path to write to (file or folder) that takes the place of `path` only when the block succeeds."""
@@ -28,9 +37,13 @@ def replacing(path: Path | str) -> Iterator[Path]:
     draft = beside / path.name
     try:
         yield draft
-        if draft.is_dir() and path.is_dir():
-            shutil.rmtree(path)
+        if path.is_dir():
+            os.replace(path, beside / ".before")
         os.replace(draft, path)
+    except BaseException:
+        if (beside / ".before").exists() and not path.exists():
+            os.replace(beside / ".before", path)
+        raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 

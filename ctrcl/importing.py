@@ -24,7 +24,13 @@ def bring(name: str, path: Path) -> None:
         raise UserError(f"{benchmark.folder} exists already; remove it first to import {name} again")
     verify(name, path)
     with replacing(benchmark.folder) as draft:
-        shutil.copytree(path, draft)
+        try:
+            shutil.copytree(path, draft)
+        except shutil.Error as error:
+            source, _, why = error.args[0][0]
+            raise UserError(
+                f"{source} cannot be copied ({why}); free some space or check it, then import again"
+            ) from None
         for folder in [draft, *(p for p in draft.rglob("*") if p.is_dir())]:
             folder.chmod(0o755)
     print(f"{name} is in {benchmark.folder}/. {benchmark.terms} Cite: {benchmark.citation}")

@@ -6,6 +6,7 @@ drawn ids, versions, absolute paths) is then taken out. Imports no torch.
 """
 
 import os
+import re
 import sys
 import tempfile
 import warnings
@@ -110,7 +111,8 @@ def stabilised(notebook: "NotebookNode", root: Path) -> "NotebookNode":
         for output in cell.get("outputs", []):
             for holder, key in _texts(output):
                 for place in sorted(places, key=len, reverse=True):
-                    holder[key] = holder[key].replace(place, places[place])
+                    if len(place) > 2:  # a home or a project at / says nothing
+                        holder[key] = re.sub(rf"{re.escape(place)}(?![\w.-])", places[place], holder[key])
     return notebook
 
 

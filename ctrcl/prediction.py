@@ -29,7 +29,10 @@ def predict(weights: Path, images: list[Path], output: Path) -> None:
         UserError: an unreadable image, one of a kind that the student was not trained on, unusable weights.
     """
     print("ctrcl: research software, not for clinical use", file=sys.stderr)
-    student, about = load(weights)
+    try:
+        student, about = load(weights)
+    except (TypeError, KeyError) as error:
+        raise UserError(f"{weights} was written by another version of ctrcl ({error}); train it again") from None
     benchmark = datasets.get(about.get("dataset", ""))
     targets = [output / f"{_stem(path)}{'.nii.gz' if benchmark.volumes else '.png'}" for path in images]
     if repeated := [path.name for path in set(targets) if targets.count(path) > 1]:
@@ -38,6 +41,8 @@ def predict(weights: Path, images: list[Path], output: Path) -> None:
         wanted = VOLUMES if benchmark.volumes else PHOTOGRAPHS
         if not path.name.lower().endswith(wanted):
             raise UserError(f"{path}: this student was trained on {benchmark.name} and reads {', '.join(wanted)}")
+    for path in images:  # all of them first, so that a damaged one leaves nothing half-done
+        _read(benchmark, path)
     for path, target in tqdm(list(zip(images, targets, strict=True)), desc="predict", unit="image", mininterval=1):
         (_volume if benchmark.volumes else _photograph)(student, benchmark, path, target)
 
@@ -55,8 +60,12 @@ def _label_map(student: Student, benchmark: datasets.Benchmark, image: np.ndarra
     return np.moveaxis(planes, 0, 2) if benchmark.volumes else planes[0]
 
 
+def _read(benchmark: datasets.Benchmark, path: Path) -> np.ndarray:
+    return finite(read(path)[0], path).astype(np.float32) if benchmark.volumes else picture(path, "RGB")
+
+
 def _photograph(student: Student, benchmark: datasets.Benchmark, path: Path, target: Path) -> None:
-    label_map = _label_map(student, benchmark, picture(path, "RGB"))
+    label_map = _label_map(student, benchmark, _read(benchmark, path))
     drawn = Image.fromarray(label_map, mode="P")
     drawn.putpalette([int(colour[i : i + 2], 16) for colour in benchmark.colours for i in (1, 3, 5)])
     with replacing(target) as draft:
@@ -64,7 +73,7 @@ def _photograph(student: Student, benchmark: datasets.Benchmark, path: Path, tar
 
 
 def _volume(student: Student, benchmark: datasets.Benchmark, path: Path, target: Path) -> None:
-    image = finite(read(path)[0], path).astype(np.float32)
+    image = _read(benchmark, path)
     original: Any = nib.load(path)
     canonical = nib.orientations.axcodes2ornt("RAS")
     back = nib.orientations.ornt_transform(canonical, nib.io_orientation(original.affine))

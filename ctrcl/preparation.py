@@ -9,6 +9,7 @@ slice. `truth` is one flat array: a case's labels begin at its `offset` and have
 on the number of workers.
 """
 
+import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -103,8 +104,11 @@ def _pieces(benchmark: datasets.Benchmark, folder: Path, ids: list[str], size: i
     if workers == 1:
         yield from map(make, ids)
     else:
-        with ProcessPoolExecutor(workers) as pool:
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("forkserver"))
+        try:
             yield from pool.map(make, ids, chunksize=4)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _write(draft: Path, part: str, pieces: Iterator[Piece], bar: tqdm) -> list[dict[str, Any]]:

@@ -6,11 +6,13 @@ and a checkpoint of anything else is never found. When all seeds are done the re
 the checkpoints go. Imports no torch: the workers do, once, in a fork server.
 """
 
+import fcntl
 import multiprocessing
 import platform
 import shutil
 import subprocess
 import time
+import traceback
 from importlib.metadata import version
 from pathlib import Path
 from queue import Empty
@@ -19,7 +21,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ctrcl import methods
-from ctrcl.files import UserError, fingerprint, read_json, read_text, replacing, sha256, write_json, write_text
+from ctrcl.files import UserError, advised, fingerprint, read_json, read_text, replacing, sha256, write_json, write_text
 from ctrcl.settings import Settings
 
 PACKAGE = Path(__file__).parent
@@ -54,6 +56,7 @@ def identity(settings: Settings, dataset: str, experiment: str, data: str) -> di
     chosen = settings.model_dump(mode="json")
     return {
         "dataset": dataset,
+        "name": experiment,
         "experiment": settings.experiment(experiment),
         "students": chosen["students"],
         "training": chosen["training"],
@@ -179,6 +182,7 @@ def _work(job: tuple[Any, ...], reports: Any) -> None:
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        held = _held(folder)  # noqa: F841 (until this process ends)
         cost = training.fit(training.Job(settings, dataset, experiment, seed, prepared, folder), report)
         about = {"dataset": dataset, "experiment": experiment, "seed": seed}
         device = training.fabric_of(settings).device
@@ -189,15 +193,32 @@ def _work(job: tuple[Any, ...], reports: Any) -> None:
         reports.put(("error", str(error)))
         raise SystemExit(2) from None
     except OSError as error:
-        reports.put(("error", f"{folder}: {error.strerror or error}; free some space, then run again"))
+        reports.put(("error", advised(error, folder)))
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except Exception as error:  # whatever a device or a library says: one line here, the rest in a file
+        write_text(folder / "error.txt", traceback.format_exc())
+        first = (str(error).splitlines() or [""])[0]
+        told = f"{dataset} {experiment}, seed {seed}: {type(error).__name__}: {first}; details in {folder}/error.txt"
+        reports.put(("error", told))
+        raise SystemExit(2) from None
+
+
+def _held(folder: Path) -> Any:
+    """A lock on a seed's folder, which ends with this process; a folder that another process works in is refused."""
+    file = open(folder / "lock", "w")  # noqa: SIM115
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"another process still works in {folder}; wait until it ends, or end it") from None
+    return file
 
 
 def _deliver(settings: Settings, folder: Path, places: Places, record: dict[str, Any]) -> None:
     """Results of all seeds to their places, each whole."""
     seeds = {seed: folder / f"seed{seed}" for seed in settings.seeds}
+    places.record.unlink(missing_ok=True)  # a table takes no rows without their record, which comes last
     with replacing(places.weights) as draft:
         draft.mkdir()
         for seed, work in seeds.items():

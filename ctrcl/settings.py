@@ -147,6 +147,8 @@ def _place(dataset: str) -> dict[str, str]:
 
 def parse(values: Any, origin: str) -> Settings:
     """Validate; the first thing that is wrong becomes a `UserError` that names file and key."""
+    if not isinstance(values, dict):
+        raise UserError(f"{origin} holds no settings; write it again with `ctrcl scale NAME`")
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
@@ -160,8 +162,8 @@ def parse(values: Any, origin: str) -> Settings:
                 if name not in settings.experiments:
                     raise UserError(f"{origin}: tables.{table}.{dataset}: unknown experiment {name!r}")
     expected = enumerated(settings.tables, settings.scale)
-    found: dict[str, dict[str, Any]] = {"sets": settings.sets, "runs": settings.runs}
-    if any(found[key].keys() != expected[key].keys() for key in expected):
+    found = settings.model_dump(include=set(expected))
+    if found != expected:
         raise UserError(
             f"{origin}: `sets` and `runs` do not follow from `tables`; "
             f"edit {CONF}/ and run `ctrcl scale {settings.scale}`"
@@ -219,7 +221,10 @@ def compose(scale: str, overrides: list[str] | None = None) -> dict[str, Any]:
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(f"{CONF}/{scale}.yaml: {' '.join(str(error).split())[:300]}") from None
     assert isinstance(values, dict)
-    return {**values, **enumerated(values["tables"], scale)}  # type: ignore[arg-type]
+    tables: Any = values.get("tables")
+    if not isinstance(tables, dict) or not all(isinstance(rows, dict) for rows in tables.values()):
+        raise UserError(f"{CONF}/{scale}.yaml: `tables` must map tables to data sets to lists of experiments")
+    return {**values, **enumerated(tables, scale)}  # type: ignore[dict-item]
 
 
 def write(values: dict[str, Any], path: Path = PARAMS) -> Settings:

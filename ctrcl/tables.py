@@ -67,9 +67,14 @@ def load(results: Path, scale: str, dataset: str, table: str = "main") -> pd.Dat
     if extra := sorted(found - known):
         leftover = ", ".join(f"{name}.csv" for name in extra)
         raise UserError(f"{place} holds {leftover}, which no table of {results / scale}/params.yaml lists; remove it")
-    parts = []
+    parts: list[pd.DataFrame] = []
+    shared: tuple[str, dict[str, Any]] | None = None
     for name in experiments:
         _check_record(settings, results / scale / "runs" / dataset / f"{name}.json", name)
+        record = read_json(results / scale / "runs" / dataset / f"{name}.json")["identity"]
+        shared = shared or (name, record)
+        if odd := [key for key in ("data", "code", "versions") if record.get(key) != shared[1].get(key)]:
+            raise UserError(f"{dataset}: {name} and {shared[0]} were made with different {odd[0]}; {AGAIN}")
         parts.append(read_rows(place / f"{name}.csv"))
         _check_rows(settings, parts[-1], parts[0], place / f"{name}.csv", dataset, name)
     return pd.concat(parts, ignore_index=True)
@@ -104,6 +109,7 @@ def _check_record(settings: Settings, path: Path, experiment: str) -> None:
     expected = {"experiment": settings.experiment(experiment)} | {
         key: now[key] for key in ("students", "training", "augmentation")
     }
+    expected["machine"] = {key: now["machine"][key] for key in ("threads", "accelerator", "devices", "precision")}
     if changed := [key for key, value in expected.items() if made.get(key) != value]:
         raise UserError(f"{path} was made with another {changed[0]} than the scale's params.yaml says; {AGAIN}")
 

@@ -1,8 +1,10 @@
 """The house is as the README says: who imports whom, sizes, the lock, the conda file, nothing of anybody's machine."""
 
 import ast
+import json
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -54,7 +56,7 @@ def test_a_room_imports_only_whom_it_may(room):
 def test_rooms_that_need_no_torch_do_not_import_it():
     lines = "; ".join(f"import ctrcl.{name}" for name in WITHOUT_TORCH)
     line = f"import sys; {lines}; sys.exit(any(name in sys.modules for name in ('torch', 'timm', 'monai')))"
-    done = subprocess.run([REPOSITORY / ".venv/bin/python", "-c", line], check=False, cwd=REPOSITORY)
+    done = subprocess.run([sys.executable, "-c", line], check=False, cwd=REPOSITORY)
     assert done.returncode == 0
 
 
@@ -128,7 +130,18 @@ def test_nothing_of_a_machine_or_a_patient_is_tracked():
     home = re.compile(rb"/(?:home|root|Users|work)/[\w.-]+/|file:///(?!\$)")
     for path in tracked():
         name = path.relative_to(REPOSITORY).as_posix()
-        assert path.suffix not in (".safetensors", ".pt", ".ckpt", ".npy", ".h5"), name
+        assert path.suffix not in (
+            ".safetensors",
+            ".pt",
+            ".ckpt",
+            ".npy",
+            ".h5",
+            ".jpg",
+            ".jpeg",
+            ".gz",
+            ".nii",
+            ".zip",
+        ), name
         if path.suffix == ".npz":
             assert "/phantom-" in name, name
         if not name.startswith(".dvc/phantoms/") and path.suffix not in (".png", ".pdf", ".npz"):
@@ -138,6 +151,15 @@ def test_nothing_of_a_machine_or_a_patient_is_tracked():
 def test_the_embedded_data_are_small():
     store = REPOSITORY / ".dvc/phantoms"
     assert sum(path.stat().st_size for path in store.rglob("*") if path.is_file()) < 15e6
+
+
+def test_the_remote_that_git_carries_holds_the_embedded_data_and_nothing_else():
+    store = REPOSITORY / ".dvc/phantoms/files/md5"
+    listed = yaml.safe_load((REPOSITORY / "data.dvc").read_text())["outs"][0]
+    directory = store / listed["md5"][:2] / listed["md5"][2:]
+    wanted = {entry["md5"] for entry in json.loads(directory.read_text())} | {listed["md5"]}
+    kept = {path.parent.name + path.name for path in tracked() if ".dvc/phantoms" in path.as_posix()}
+    assert kept == wanted
 
 
 def test_the_readmes_tables_are_those_of_the_results():

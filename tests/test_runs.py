@@ -14,7 +14,7 @@ import smoke
 
 from ctrcl import runs
 from ctrcl.evaluation import COLUMNS
-from ctrcl.files import read_json
+from ctrcl.files import UserError, read_json
 
 LONG = ["training.epochs=3", "training.steps_per_epoch=15", "machine.checkpoint_seconds=0.2"]
 RUN = ("train", "phantom-cardiac", "ctrcl")
@@ -91,6 +91,33 @@ def test_another_setting_is_another_run(tmp_path, change):
     other = smoke.project(tmp_path / "other", [change])
     assert runs.identity(one, "phantom-cardiac", "ctrcl", "x") != runs.identity(other, "phantom-cardiac", "ctrcl", "x")
     assert runs.identity(one, "phantom-cardiac", "ctrcl", "x") != runs.identity(one, "phantom-cardiac", "ctrcl", "y")
+
+
+def test_equal_options_under_another_name_are_another_run(tmp_path):
+    chosen = smoke.project(tmp_path, ["+experiments.twin={method: ctrcl}"])
+    assert runs.identity(chosen, "phantom-cardiac", "ctrcl", "x") != runs.identity(
+        chosen, "phantom-cardiac", "twin", "x"
+    )
+
+
+def test_a_seed_that_another_process_works_on_is_refused(tmp_path):
+    held = runs._held(tmp_path)
+    with pytest.raises(UserError, match="another process still works in"):
+        runs._held(tmp_path)
+    held.close()
+    runs._held(tmp_path).close()
+
+
+def test_what_a_device_says_is_one_line_with_the_rest_in_a_file(tmp_path):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU: nothing to complain of")
+    smoke.project(tmp_path, ["machine.accelerator=gpu"])
+    done = smoke.command(*RUN, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "gpu" in done.stderr.splitlines()[-1].lower()
+    assert list(tmp_path.glob("artifacts/checkpoints/*/seed0/error.txt"))
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_name_of_its_term(tmp_path):

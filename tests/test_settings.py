@@ -31,15 +31,6 @@ def test_every_scale_composes_and_every_experiment_is_configured(scale):
     }
 
 
-def test_dvc_yaml_names_the_runs_of_the_main_table():
-    """dvc.yaml lists the main table's experiments by hand (DVC cannot expand a list there): all scales must agree."""
-    stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
-    named = {Path(dep).stem for dep in stages["main"]["do"]["deps"] if "/cases/" in dep}
-    for scale in settings.scales():
-        for rows in settings.compose(scale)["tables"]["main"].values():
-            assert set(rows) == named
-
-
 def test_a_run_depends_on_the_sources_that_dvc_yaml_names():
     from ctrcl import runs
 
@@ -59,6 +50,10 @@ def changed(**values):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        (
+            {"runs": {"smoke-phantom-cardiac-alone": {"dataset": "phantom-polyp", "experiment": "alone"}}},
+            "do not follow",
+        ),
         ({"trainin": {}}, "unknown key 'trainin'"),
         ({"seeds": []}, "seeds"),
         ({"seeds": [1, 1]}, "a seed stands there twice"),
@@ -89,6 +84,19 @@ def test_broken_yaml_is_named_with_its_line(tmp_path):
     (tmp_path / "params.yaml").write_text("scale: smoke\nseeds: [0\n")
     with pytest.raises(UserError, match=r"params\.yaml, line \d is not valid YAML"):
         settings.load(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "3"])
+def test_a_file_without_settings_is_named(tmp_path, text):
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"params\.yaml holds no settings"):
+        settings.load(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("override", ["tables=null", "~tables", "tables.main=3"])
+def test_tables_of_another_form_are_refused(override):
+    with pytest.raises(UserError, match="`tables` must map"):
+        settings.compose("smoke", [override])
 
 
 def test_overrides_are_applied_and_checked():
