@@ -3,11 +3,11 @@
 Errors are for people: one line that says what is wrong, where, and what to do; exit code 2.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 from ctrcl.files import UserError, advised
@@ -28,27 +28,38 @@ Experiment = Annotated[str, typer.Argument(help="an experiment of params.yaml, e
 def main() -> None:
     """Entry point: people's errors become one line and exit code 2."""
     try:
-        sys.exit(typer.main.get_command(app)(standalone_mode=False))
-    except UserError as error:
-        _fail(str(error))
-    except click.exceptions.NoArgsIsHelpError as error:
-        print(error.format_message())
-        sys.exit(2)
-    except click.ClickException as error:
-        _fail(f"{error.format_message()} See `ctrcl --help`.")
-    except BrokenPipeError:
-        sys.stderr.close()
+        sys.exit(_told())
+    except BrokenPipeError:  # `ctrcl ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def _told() -> int:
+    """Run the command; the exit code."""
+    try:
+        return typer.main.get_command(app)(standalone_mode=False) or 0
+    except UserError as error:
+        return _fail(str(error))
     except KeyboardInterrupt:
         print("ctrcl: interrupted; run the same command again to go on from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
+        return 130
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        _fail(advised(error))
+        return _fail(advised(error))
+    except Exception as error:
+        message = getattr(error, "format_message", None)  # a usage error of the click that typer brings
+        if message is None:
+            raise
+        if type(error).__name__ != "NoArgsIsHelpError":
+            return _fail(f"{message()} See `ctrcl --help`.")
+        print(message())
+        return 2
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> int:
     print(f"ctrcl: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(2)
+    return 2
 
 
 @data.command("list")

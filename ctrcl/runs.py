@@ -211,6 +211,7 @@ def _held(folder: Path) -> Any:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        file.close()
         raise UserError(f"another process still works in {folder}; wait until it ends, or end it") from None
     return file
 

@@ -36,6 +36,9 @@ def refused(done, *parts):
         (("samples", "phantom-cardiac"), ["alone.csv is missing", "ctrcl train"]),
         (("evaluate", "phantom-cardiac", "alone"), ["alone.csv"]),
         (("scale", "huge"), ["unknown scale 'huge'", "laptop"]),
+        (("train", "phantom-cardiac"), ["xperiment", "ctrcl --help"]),
+        (("trian",), ["No such command 'trian'"]),
+        (("scale", "--fast"), ["--fast"]),
         (("data", "import", "phantom-polyp", "."), ["drawn, not imported"]),
         (("data", "import", "kvasir-seg", "nowhere"), ["nowhere is no folder"]),
         (("predict", "none.safetensors", "a.jpg", "-o", "out"), ["none.safetensors is missing"]),
@@ -45,6 +48,14 @@ def test_bad_words_are_one_line(project, words, parts):
     before = sorted(p for p in project.rglob("*") if "conf" not in p.parts)
     refused(smoke.command(*words, cwd=project), *parts)
     assert sorted(p for p in project.rglob("*") if "conf" not in p.parts) == before
+
+
+def test_without_words_it_shows_its_help(project):
+    done = smoke.command(cwd=project)
+    assert done.returncode == 2
+    assert "predict" in done.stdout
+    assert smoke.command("--help", cwd=project).returncode == 0
+    assert "experiment" in smoke.command("train", "--help", cwd=project).stdout.lower()
 
 
 def test_a_misspelt_key_in_params_is_named(project):
