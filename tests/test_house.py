@@ -67,7 +67,8 @@ def test_files_and_functions_stay_small():
         assert len(text.splitlines()) <= 350, path
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef):
-                assert node.end_lineno - node.lineno < 50, f"{path}: {node.name}"
+                code = node.body[1:] if ast.get_docstring(node) and len(node.body) > 1 else node.body
+                assert code[-1].end_lineno - code[0].lineno <= 40, f"{path}: {node.name}"
 
 
 def test_every_module_and_public_name_says_what_it_is_for():
@@ -144,7 +145,11 @@ def test_nothing_of_a_machine_or_a_patient_is_tracked():
         ), name
         if path.suffix == ".npz":
             assert "/phantom-" in name, name
-        if not name.startswith(".dvc/phantoms/") and path.suffix not in (".png", ".pdf", ".npz"):
+        if (
+            path != Path(__file__)
+            and not name.startswith(".dvc/phantoms/")
+            and path.suffix not in (".png", ".pdf", ".npz")
+        ):
             assert not home.search(path.read_bytes()), name
 
 

@@ -28,7 +28,12 @@ def clone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clone") / "ctrcl"
     shutil.copytree(REPOSITORY, folder, ignore=shutil.ignore_patterns(*SKIP, "data"))
     (folder / "dvc.lock").unlink(missing_ok=True)
-    for words in (["init", "-q"], ["add", "-A"], ["-c", "user.name=x", "-c", "user.email=x@x", "commit", "-qm", "x"]):
+    for words in (
+        ["init", "-q"],
+        ["add", "-A"],
+        ["add", "-f", ".dvc/phantoms"],
+        ["-c", "user.name=x", "-c", "user.email=x@x", "commit", "-qm", "x"],
+    ):
         run("git", *words, cwd=folder)
     run("dvc", "pull", "-q", "data", cwd=folder)
     run("ctrcl", "scale", "smoke", cwd=folder)
@@ -93,7 +98,6 @@ def test_a_forced_rerun_gives_the_same_bytes(clone):
 
 def test_nothing_but_data_can_reach_the_remote_in_the_repository(clone):
     """Even when told to push there: prepared arrays and predictions never go, and git takes in nothing of the rest."""
-    run("git", "add", "-f", ".dvc/phantoms", cwd=clone)
     run("dvc", "push", "-r", "phantoms", cwd=clone)
     stored = {p.parent.name + p.name for p in (clone / ".dvc/phantoms").rglob("*") if p.is_file()}
     for part in ("prepared", "predictions"):

@@ -115,6 +115,25 @@ def test_rows_of_other_settings_are_refused(results):
     assert "another training" in refused(results)
 
 
+@pytest.mark.parametrize("key", ["code", "data", "versions"])
+def test_runs_of_two_codes_data_or_versions_enter_no_table_together(results, key):
+    path = results / f"smoke/runs/{DATASET}/dml.json"
+    record = read_json(path)
+    record["identity"][key] = "another"
+    write_json(path, record)
+    assert f"dml and alone were made with different {key}" in refused(results)
+
+
+def test_a_pages_tables_are_written_between_its_marks(untouched, table):
+    page = f"before\n<!-- table:smoke/{DATASET} -->\nold\n<!-- end -->\nafter"
+    fresh = tables.refreshed(page, untouched)
+    assert fresh.startswith("before\n<!-- table:")
+    assert fresh.endswith("<!-- end -->\nafter")
+    assert "old" not in fresh
+    assert spanned(row(table, "dml", "b"), "dsc") in fresh
+    assert tables.refreshed(fresh, untouched) == fresh
+
+
 def test_results_of_an_unknown_scale_are_not_there(untouched):
     with pytest.raises(UserError, match=r"paper/params\.yaml is missing"):
         tables.main(untouched, "paper", DATASET)
@@ -296,7 +315,8 @@ def test_the_report_names_files_and_prints_the_compact_table(untouched, table, c
     tables.report(tables.settings_of(untouched, "smoke"))
     printed = capsys.readouterr().out
     assert f"results/smoke/tables/main-{DATASET}.md" in printed
-    assert f"| ctrcl | a | **{spanned(row(table, 'ctrcl', 'a'), 'dsc')}** |" in printed
+    mine = row(table, "ctrcl", "a")
+    assert f"| CTRCL (after Wu 2024) | a: {mine['network']} | **{spanned(mine, 'dsc')}** |" in printed
     assert "Cost: 10 trainings, 10.2 minutes" in printed
 
 
