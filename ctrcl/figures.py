@@ -6,6 +6,7 @@ PDF. A figure carries an alternative text and shows itself in Jupyter. Imports n
 
 from collections.abc import Iterable
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib as mpl
@@ -119,7 +120,7 @@ def qualitative(results: Path, scale: str, dataset: str, student: str) -> Drawin
         image, truth = _picture(first["image"][row], benchmark), _turned(first["truth"][row], benchmark)
         case = str(first["case"][row])
         _panel(axes[row, 0], image)
-        axes[row, 0].set_ylabel(f"{first['rank'][row]}\n{case}", fontsize=7)
+        axes[row, 0].set_ylabel(f"{first['rank'][row]}\n{fill(case, 18)}", fontsize=7)  # long ids in two lines
         _panel(axes[row, 1], image, _coloured(truth, benchmark.colours))
         for ax, name in zip(axes[row, 2:], titles, strict=True):
             predicted = _turned(kept[name][f"probabilities_{student}"][row].argmax(0), benchmark)
@@ -255,6 +256,7 @@ def comparison(table: Table) -> Drawing:
             ax.plot(row["dsc"], height, "o", color=colour, mfc=colour if row["bold"] else "white", markersize=5)
         network = rows["network"].iloc[0].replace("+", " + ")
         ax.set(title="ensemble" if student == "ensemble" else f"student {student}: {network}", xlabel="DSC (0 to 1)")
+        ax.locator_params(axis="x", nbins=4)
     axes[0].set_yticks([-place for place in range(len(names))], [short(table.title(name)) for name in names])
     reference = short(table.title(table.reference))
     text = f"{table.dataset}: mean and 95 % interval; filled: bold in the table; dotted: {reference}."
