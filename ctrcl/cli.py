@@ -139,7 +139,8 @@ def evaluate(dataset: Dataset, experiment: Experiment) -> None:
     from ctrcl.preparation import Prepared
 
     chosen = settings.load()
-    chosen.size(dataset), chosen.experiment(experiment)
+    chosen.size(dataset)
+    chosen.experiment(experiment)
     places = runs.Places(chosen.scale, dataset, experiment)
     rows = tables.read_rows(places.cases)
     evaluation.write_rows(places.cases, evaluation.reevaluate(rows, places.predictions, Prepared(places.prepared)))

@@ -222,11 +222,8 @@ def curves(results: Path, scale: str, dataset: str) -> Drawing:
     axes[0].set_ylabel("validation DSC (0 to 1)")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(found), frameon=False)
     seeds = next(iter(found.values()))["seed"].nunique()
-    _below(
-        figure,
-        f"{dataset}: mean over {seeds} seeds; band: least to most. Nothing is chosen by it.",
-        datasets.get(dataset),
-    )
+    drawn = "one seed" if seeds == 1 else f"mean over {seeds} seeds; band: least to most"
+    _below(figure, f"{dataset}: {drawn}. Nothing is chosen by it.", datasets.get(dataset))
     return figure
 
 
