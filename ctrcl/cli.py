@@ -156,23 +156,26 @@ def samples(dataset: Dataset) -> None:
 
 
 @app.command()
-def notebook(name: str, dataset: Dataset) -> None:
+def notebook(
+    name: str,
+    dataset: Dataset,
+    table: Annotated[str | None, typer.Option(help="the table that `comparison` shows")] = None,
+) -> None:
     """Execute notebooks/paper/NAME.ipynb on a data set of the scale in force, into results/."""
     from ctrcl import notebooks, settings
 
     chosen = settings.load()
     chosen.size(dataset)
-    notebooks.execute(name, chosen.scale, dataset)
+    notebooks.execute(name, chosen.scale, dataset, table=table)
 
 
 @app.command()
 def methods() -> None:
-    """Every method: paper, fidelity, what it adds to the loss."""
+    """Every method: what trains, fidelity, what it adds to the students' losses, paper."""
     from ctrcl import methods as registry
 
     for method in registry.METHODS.values():
-        year = f" {method.year}" if method.year else ""
-        print(f"{method.name:12} {method.fidelity:15} {method.equation}\n{'':12} {method.paper}{year}")
+        print(f"{method.name:15} {method.setting:8} {method.fidelity:15} {method.equation}\n{'':15} {method.cited}")
 
 
 @app.command()
@@ -199,6 +202,18 @@ def predict(
     from ctrcl import prediction
 
     prediction.predict(weights, images, output)
+
+
+@app.command()
+def export(
+    weights: Annotated[Path, typer.Argument(help="a student's .safetensors")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="folder for the .safetensors and the .onnx")],
+) -> None:
+    """Copy one student as safetensors and write it as ONNX: image in [0, 1] in, class probabilities out."""
+    from ctrcl import exporting
+
+    for path in exporting.export(weights, output):
+        print(path)
 
 
 if __name__ == "__main__":

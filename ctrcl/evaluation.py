@@ -19,7 +19,7 @@ from torch import Tensor
 from ctrcl import metrics
 from ctrcl.batches import scaled, standardised
 from ctrcl.files import UserError, replacing, write_text
-from ctrcl.models.students import Student, load
+from ctrcl.models.students import Student, Teacher, load
 from ctrcl.preparation import Prepared
 from ctrcl.settings import Students
 
@@ -88,6 +88,35 @@ def evaluate(
     for name, arrays in maps.items():
         save_maps(target / f"seed{about['seed']}-{name}.npz", arrays)
     return pd.DataFrame(rows)[COLUMNS]
+
+
+def confirmed(
+    teachers: dict[str, Teacher], reported: Path, seed: int, data: Prepared, device: torch.device | None = None
+) -> list[str]:
+    """Test every teacher again before anybody learns from it; what was found, in one line each.
+
+    Args:
+        teachers: by student's name, as loaded for the method.
+        reported: the rows of their own stage.
+
+    Raises:
+        UserError: a mean DSC that is not the one reported: these are other weights, or other data.
+    """
+    from ctrcl.tables import read_rows
+
+    rows, said = read_rows(reported).query("seed == @seed"), []
+    for name, teacher in teachers.items():
+        found: list[float] = []
+        for case, planes in cases_of({name: teacher.student}, data, device or torch.device("cpu")):
+            truth = data.truth(case)
+            label_map = _joined(planes[name].argmax(1), truth)
+            found += [metrics.overlap(label_map == k, truth == k) for k in range(1, len(data.manifest["classes"]))]
+        score, stated = np.nanmean(found), rows.loc[rows["student"] == name, "dsc"].mean()
+        who = f"teacher {name} of {reported.stem} ({teacher.student.design.network})"
+        if not abs(score - stated) < 1e-4:
+            raise UserError(f"{who} has DSC {score:.4f}, but {reported} says {stated:.4f}; train {reported.stem} again")
+        said.append(f"{who} has DSC {score:.4f} on the test cases, as its own stage reported")
+    return said
 
 
 def _joined(planes: np.ndarray, truth: np.ndarray) -> np.ndarray:

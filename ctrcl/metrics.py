@@ -62,6 +62,12 @@ def _surface(mask: np.ndarray) -> np.ndarray:
     return np.argwhere(mask & ~binary_erosion(mask))
 
 
+def overlap(prediction: np.ndarray, target: np.ndarray) -> float:
+    """DSC of two boolean masks; NaN where both are empty."""
+    size = int(prediction.sum()) + int(target.sum())
+    return 2 * int((prediction & target).sum()) / size if size else np.nan
+
+
 def measure(prediction: np.ndarray, target: np.ndarray, spacing: tuple[float, ...] | None) -> dict[str, float]:
     """Every measure of one class of one case, by the project's policy of empty masks.
 
@@ -77,7 +83,7 @@ def measure(prediction: np.ndarray, target: np.ndarray, spacing: tuple[float, ..
     common = int((prediction & target).sum())
     distances = surface_distances(prediction, target, spacing)
     pooled = distances.hd95_pooled if spacing is None else surface_distances(prediction, target).hd95_pooled
-    dsc = 2 * common / (true + predicted) if true + predicted else np.nan
+    dsc = overlap(prediction, target)
     return {
         "dsc": dsc,
         "jac": common / (true + predicted - common) if true + predicted else np.nan,

@@ -29,10 +29,7 @@ def predict(weights: Path, images: list[Path], output: Path) -> None:
         UserError: an unreadable image, one of a kind that the student was not trained on, unusable weights.
     """
     print("ctrcl: research software, not for clinical use", file=sys.stderr)
-    try:
-        student, about = load(weights)
-    except (TypeError, KeyError) as error:
-        raise UserError(f"{weights} was written by another version of ctrcl ({error}); train it again") from None
+    student, about = load(weights)
     benchmark = datasets.get(about.get("dataset", ""))
     targets = [output / f"{_stem(path)}{'.nii.gz' if benchmark.volumes else '.png'}" for path in images]
     if repeated := [path.name for path in set(targets) if targets.count(path) > 1]:

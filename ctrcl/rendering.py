@@ -146,7 +146,7 @@ class Table:
 
     def _verdicts(self, rows: pd.DataFrame) -> list[str]:
         kinds: dict[str, list[str]] = {}
-        for row in rows[rows["experiment"] != self.reference].to_dict("records"):
+        for row in rows[rows["rival"] != ""].to_dict("records"):
             found = Interval(row["difference"], row["difference_low"], row["difference_high"], row["patients"])
             said = f"{short(row['title'])} {spanned(row, 'difference', signed)}"
             kinds.setdefault("unknown" if np.isnan(found.low) else str(found.sign), []).append(said)
@@ -176,7 +176,7 @@ def _line(row: dict[Any, Any], repeated: bool, reference: bool) -> list[str]:
         spanned(row, "dsc"),
         f"{plain(row['dsc_least'])} to {plain(row['dsc_most'])}",
         f"{row['counted']}/{row['pairs']} ({row['patients']})",
-        "reference" if reference else spanned(row, "difference", signed),
+        "reference" if reference or not row["rival"] else spanned(row, "difference", signed),
         plain(row["jac"]),
         plain(row["mae"], 4),
         plain(row["hd95"], 2),

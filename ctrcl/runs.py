@@ -11,6 +11,7 @@ import multiprocessing
 import platform
 import shutil
 import subprocess
+import sys
 import time
 import traceback
 from importlib.metadata import version
@@ -54,17 +55,20 @@ def sources() -> list[Path]:
 def identity(settings: Settings, dataset: str, experiment: str, data: str) -> dict[str, Any]:
     """Everything that the numbers of a run depend on, as plain values."""
     chosen = settings.model_dump(mode="json")
+    teacher = settings.teacher_of(experiment)
+    weights = sorted(Places(settings.scale, dataset, teacher).weights.glob("*.safetensors")) if teacher else []
     return {
         "dataset": dataset,
         "name": experiment,
         "experiment": settings.experiment(experiment),
-        "students": chosen["students"],
+        "students": settings.students_of(experiment).model_dump(mode="json"),
         "training": chosen["training"],
         "augmentation": chosen["augmentation"],
         "machine": {key: chosen["machine"][key] for key in ("threads", "accelerator", "devices", "precision")},
         "data": data,
         "code": sha256(*sources()),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
+        **({"teacher": sha256(*weights)} if teacher else {}),
     }
 
 
@@ -94,6 +98,9 @@ def train(settings: Settings, dataset: str, experiment: str, root: Path = Path("
     manifest = places.prepared / "manifest.json"
     if not manifest.exists():
         raise UserError(f"{places.prepared} is missing; run `ctrcl prepare {dataset}` (or `dvc repro`) first")
+    teacher = settings.teacher_of(experiment)
+    if teacher and not Places(settings.scale, dataset, teacher).record.exists():
+        raise UserError(f"{experiment} learns from {teacher}; run `ctrcl train {dataset} {teacher}` first")
     known = identity(settings, dataset, experiment, sha256(manifest))
     folder = root / fingerprint([known])
     costs = _all_seeds(settings, dataset, experiment, places.prepared, folder)
@@ -102,9 +109,9 @@ def train(settings: Settings, dataset: str, experiment: str, root: Path = Path("
         "identity": known,
         "source": committed(),
         "machine": platform.machine(),
-        "seeds": {str(seed): cost for seed, cost in zip(settings.seeds, costs, strict=True)},
+        "seeds": {str(seed): cost for seed, cost in zip(settings.seeds_of(experiment), costs, strict=True)},
     }
-    _deliver(settings, folder, places, record)
+    _deliver(folder, places, record)
     shutil.rmtree(folder)
 
 
@@ -113,7 +120,8 @@ def _all_seeds(settings: Settings, dataset: str, experiment: str, prepared: Path
     plan = settings.training
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["ctrcl.training", "ctrcl.evaluation"])
-    waiting = [seed for seed in settings.seeds if not (folder / f"seed{seed}" / "done.json").exists()]
+    seeds = settings.seeds_of(experiment)
+    waiting = [seed for seed in seeds if not (folder / f"seed{seed}" / "done.json").exists()]
     reports = context.Queue()
     running: dict[int, Any] = {}
     per_epoch = plan.steps_per_epoch or _steps(prepared, plan.batch)
@@ -139,7 +147,7 @@ def _all_seeds(settings: Settings, dataset: str, experiment: str, prepared: Path
             for process in running.values():
                 process.terminate()
                 process.join()
-    return [read_json(folder / f"seed{seed}" / "done.json") for seed in settings.seeds]
+    return [read_json(folder / f"seed{seed}" / "done.json") for seed in seeds]
 
 
 def _steps(prepared: Path, batch: int) -> int:
@@ -157,7 +165,10 @@ def _listen(reports: Any, bar: tqdm, running: dict[int, Any]) -> None:
             break
         if kind == "error":
             raise UserError(value)
-        bar.update(value)
+        if kind == "said":
+            bar.write(value, file=sys.stderr)
+        else:
+            bar.update(value)
     for seed, process in list(running.items()):
         if process.exitcode is not None:
             if process.exitcode and reports.empty():
@@ -166,12 +177,12 @@ def _listen(reports: Any, bar: tqdm, running: dict[int, Any]) -> None:
                 del running[seed]
 
 
-def _work(job: tuple[Any, ...], reports: Any) -> None:
+def _work(given: tuple[Any, ...], reports: Any) -> None:
     """One seed in its own process: train, evaluate, say that it is done."""
     from ctrcl import evaluation, training
     from ctrcl.preparation import Prepared
 
-    values, dataset, experiment, seed, prepared, folder = job
+    values, dataset, experiment, seed, prepared, folder = given
     settings = Settings.model_validate(values)
     parent = multiprocessing.parent_process()
 
@@ -183,10 +194,16 @@ def _work(job: tuple[Any, ...], reports: Any) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         held = _held(folder)  # noqa: F841 (until this process ends)
-        cost = training.fit(training.Job(settings, dataset, experiment, seed, prepared, folder), report)
+        device, data = training.fabric_of(settings).device, Prepared(prepared)
+        teacher = settings.teacher_of(experiment)
+        source = Places(settings.scale, dataset, teacher) if teacher else None
+        job = training.Job(settings, dataset, experiment, seed, prepared, folder, source.weights if source else None)
+        if source:
+            for line in evaluation.confirmed(training.teachers_of(job, device), source.cases, seed, data, device):
+                reports.put(("said", f"{dataset} {experiment}, seed {seed}: {line}"))
+        cost = training.fit(job, report)
         about = {"dataset": dataset, "experiment": experiment, "seed": seed}
-        device = training.fabric_of(settings).device
-        rows = evaluation.evaluate(folder, Prepared(prepared), about, settings.students, folder, device)
+        rows = evaluation.evaluate(folder, data, about, settings.students_of(experiment), folder, device)
         evaluation.write_rows(folder / "cases.csv", rows)
         write_json(folder / "done.json", cost)
     except UserError as error:
@@ -216,9 +233,9 @@ def _held(folder: Path) -> Any:
     return file
 
 
-def _deliver(settings: Settings, folder: Path, places: Places, record: dict[str, Any]) -> None:
+def _deliver(folder: Path, places: Places, record: dict[str, Any]) -> None:
     """Results of all seeds to their places, each whole."""
-    seeds = {seed: folder / f"seed{seed}" for seed in settings.seeds}
+    seeds = {int(seed): folder / f"seed{seed}" for seed in record["seeds"]}
     places.record.unlink(missing_ok=True)  # a table takes no rows without their record, which comes last
     with replacing(places.weights) as draft:
         draft.mkdir()
@@ -230,7 +247,7 @@ def _deliver(settings: Settings, folder: Path, places: Places, record: dict[str,
         for work in seeds.values():
             for path in sorted(work.glob("seed*.npz")):
                 shutil.copyfile(path, draft / path.name)
-    write_text(places.curves, _stacked([work / "curves.csv" for work in seeds.values()], "seed", settings.seeds))
+    write_text(places.curves, _stacked([work / "curves.csv" for work in seeds.values()], "seed", list(seeds)))
     write_text(places.cases, _stacked([work / "cases.csv" for work in seeds.values()]))
     write_json(places.record, record)
 

@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from ctrcl import methods
 from ctrcl.batches import scaled, standardised
 from ctrcl.evaluation import save_maps
 from ctrcl.files import UserError, replacing
 from ctrcl.losses.soft_labels import rectify
-from ctrcl.methods.collaborative import Collaborative
+from ctrcl.methods.collaborative import CategoryAware
 from ctrcl.models.students import Prediction, load, load_tensors
 from ctrcl.preparation import Prepared
 from ctrcl.runs import Places
@@ -60,7 +61,10 @@ def collect(settings: Settings, dataset: str) -> None:
         for experiment in experiments:
             weights = Places(settings.scale, dataset, experiment).weights
             values = settings.experiment(experiment)
-            save_maps(draft / f"{experiment}.npz", shown | _seen(weights, settings.seeds[0], experiment, values, shown))
+            save_maps(
+                draft / f"{experiment}.npz",
+                shown | _seen(weights, settings.seeds_of(experiment)[0], experiment, values, shown),
+            )
 
 
 def _pictures(picked: pd.DataFrame, data: Prepared) -> dict[str, np.ndarray]:
@@ -99,17 +103,20 @@ def _seen(
             kept[f"{factor}_{name}"] = getattr(rectified, factor).numpy().astype(np.float16)
     trained = weights / f"seed{seed}-method.safetensors"
     if trained.exists():
-        widths = {name: student.encoder.widths for name, student in students.items()}
-        method = methods.build(experiment, values, widths, predictions["a"].logits.shape[1])
+        widths = {name: student.widths for name, student in students.items()}
+        method = methods.build(experiment, values, widths, predictions["a"].logits.shape[1]).eval()
         method.load_state_dict(load_tensors(trained)[0])
-        kept |= _perceived(method.eval(), predictions)
+        for part in method.parts:
+            if isinstance(part, CategoryAware):
+                kept |= _perceived(part, predictions, target)
     return kept
 
 
-def _perceived(method: Collaborative, predictions: dict[str, Prediction]) -> dict[str, np.ndarray]:
+def _perceived(part: CategoryAware, predictions: dict[str, Prediction], target: Tensor) -> dict[str, np.ndarray]:
     kept = {}
     for name, prediction in predictions.items():
-        for stage, seen in zip(method.stages, method.perceive(name, prediction), strict=True):
+        features = [prediction.features[stage] for stage in part.stages]
+        for stage, seen in zip(part.stages, part.perceive(name, features, target), strict=True):
             kept[f"maps{stage + 1}_{name}"] = seen.maps.softmax(1).numpy().astype(np.float16)
             kept[f"embeddings{stage + 1}_{name}"] = seen.embeddings.numpy().astype(np.float16)
     return kept

@@ -87,6 +87,12 @@ class Run(Strict):
     experiment: str
 
 
+class Distillation(Run):
+    """A training whose teachers are the students of another experiment."""
+
+    teacher: str
+
+
 class Set(Strict):
     """A data set, where its files lie, and the module of `ctrcl/datasets` that reads it."""
 
@@ -95,8 +101,19 @@ class Set(Strict):
     reader: str
 
 
+class Page(Strict):
+    """A table on a data set, other than the main ones."""
+
+    table: str
+    dataset: str
+
+
 class Settings(Strict):
-    """All of `params.yaml`. `sets` and `runs` follow from `tables`: they are what `dvc.yaml` enumerates."""
+    """All of `params.yaml`. What stands below `tables` follows from it: the lists that `dvc.yaml` enumerates.
+
+    Beside its method and options, an experiment may have `students` (what differs from those of all), `seeds` (some of
+    those of all) and `teacher` (the experiment whose students teach).
+    """
 
     scale: str
     seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
@@ -109,12 +126,42 @@ class Settings(Strict):
     tables: dict[str, dict[str, list[str]]]
     sets: dict[str, Set]
     runs: dict[str, Run]
+    distilled: dict[str, Distillation]
+    pages: dict[str, Page]
 
     def experiment(self, name: str) -> dict[str, Any]:
         """The method and options of an experiment; an unknown one is a `UserError`."""
         if name not in self.experiments:
             raise UserError(f"unknown experiment {name!r} in {PARAMS}; known: {', '.join(self.experiments)}")
         return self.experiments[name]
+
+    def students_of(self, experiment: str) -> Students:
+        """The students of an experiment: those of all, with what it says otherwise."""
+        said = self.experiment(experiment).get("students", {})
+        values = self.students.model_dump()
+        for name, value in said.items() if isinstance(said, dict) else [("students", said)]:
+            values[name] = {**values[name], **value} if isinstance(value, dict) and name in ("a", "b") else value
+        try:
+            return Students.model_validate(values)
+        except ValidationError as error:
+            raise UserError(f"experiments.{experiment}.students: {_first(error)}") from None
+
+    def seeds_of(self, experiment: str) -> list[int]:
+        """The seeds of an experiment; one that is not among those of all is a `UserError`."""
+        seeds = self.experiment(experiment).get("seeds", self.seeds)
+        if not isinstance(seeds, list) or not seeds or not set(seeds) <= set(self.seeds):
+            raise UserError(f"experiments.{experiment}.seeds = {seeds}: name some of {self.seeds}")
+        return seeds
+
+    def teacher_of(self, experiment: str) -> str | None:
+        """The experiment whose students teach, if there is one; it has no teacher itself, and all seeds needed."""
+        teacher = self.experiment(experiment).get("teacher")
+        if teacher is not None:
+            if teacher not in self.experiments or self.experiments[teacher].get("teacher"):
+                raise UserError(f"experiments.{experiment}.teacher = {teacher!r}: name an experiment without a teacher")
+            if lacking := set(self.seeds_of(experiment)) - set(self.seeds_of(teacher)):
+                raise UserError(f"experiments.{experiment}.teacher = {teacher!r}: it lacks seed {min(lacking)}")
+        return teacher
 
     def size(self, dataset: str) -> int:
         """Pixels a side of a data set's images; one that this scale does not use is a `UserError`."""
@@ -127,15 +174,23 @@ class Settings(Strict):
         return self.data[dataset].size
 
 
-def enumerated(tables: dict[str, dict[str, list[str]]], scale: str) -> dict[str, dict[str, dict[str, str]]]:
-    """The data sets and runs that some tables need, keyed by the names that DVC's stages carry."""
-    pairs = sorted(
-        {(dataset, experiment) for table in tables.values() for dataset in table for experiment in table[dataset]}
-    )
+def enumerated(
+    tables: dict[str, dict[str, list[str]]], scale: str, experiments: dict[str, dict[str, Any]]
+) -> dict[str, dict[str, dict[str, str]]]:
+    """What some tables need, keyed by the names that DVC's stages carry: data sets, runs with and without teachers
+    (a teacher's own run comes with those that it teaches), and the tables themselves."""
+    pairs = {(dataset, experiment) for table in tables.values() for dataset in table for experiment in table[dataset]}
+    taught = {(d, e): experiments[e]["teacher"] for d, e in pairs if experiments.get(e, {}).get("teacher")}
+    plain = sorted((pairs - set(taught)) | {(dataset, teacher) for (dataset, _), teacher in taught.items()})
     sets = sorted({dataset for dataset, _ in pairs})
+    listed = [(table, dataset) for table in tables if table != "main" for dataset in tables[table]]
     return {
         "sets": {f"{scale}-{name}": {"name": name, **_place(name)} for name in sets},
-        "runs": {f"{scale}-{d}-{e}": {"dataset": d, "experiment": e} for d, e in pairs},
+        "runs": {f"{scale}-{d}-{e}": {"dataset": d, "experiment": e} for d, e in plain},
+        "distilled": {
+            f"{scale}-{d}-{e}": {"dataset": d, "experiment": e, "teacher": t} for (d, e), t in sorted(taught.items())
+        },
+        "pages": {f"{scale}-{d}-{t}": {"table": t, "dataset": d} for t, d in listed},
     }
 
 
@@ -161,11 +216,12 @@ def parse(values: Any, origin: str) -> Settings:
             for name in experiments:
                 if name not in settings.experiments:
                     raise UserError(f"{origin}: tables.{table}.{dataset}: unknown experiment {name!r}")
-    expected = enumerated(settings.tables, settings.scale)
+                settings.students_of(name), settings.seeds_of(name), settings.teacher_of(name)
+    expected = enumerated(settings.tables, settings.scale, settings.experiments)
     found = settings.model_dump(include=set(expected))
     if found != expected:
         raise UserError(
-            f"{origin}: `sets` and `runs` do not follow from `tables`; "
+            f"{origin}: {', '.join(f'`{name}`' for name in expected)} do not follow from `tables`; "
             f"edit {CONF}/ and run `ctrcl scale {settings.scale}`"
         )
     return settings
@@ -224,7 +280,10 @@ def compose(scale: str, overrides: list[str] | None = None) -> dict[str, Any]:
     tables: Any = values.get("tables")
     if not isinstance(tables, dict) or not all(isinstance(rows, dict) for rows in tables.values()):
         raise UserError(f"{CONF}/{scale}.yaml: `tables` must map tables to data sets to lists of experiments")
-    return {**values, **enumerated(tables, scale)}  # type: ignore[dict-item]
+    for name in ("few", "pairs", "online"):  # names for what experiments have in common, filled in by now
+        values.pop(name, None)
+    experiments: Any = values.get("experiments")
+    return {**values, **enumerated(tables, scale, experiments)}  # type: ignore[dict-item]
 
 
 def write(values: dict[str, Any], path: Path = PARAMS) -> Settings:

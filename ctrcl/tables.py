@@ -63,7 +63,8 @@ def load(results: Path, scale: str, dataset: str, table: str = "main") -> pd.Dat
     found = {path.stem for path in place.glob("*.csv")}
     if missing := [name for name in experiments if name not in found]:
         raise UserError(f"{place} lacks {', '.join(f'{name}.csv' for name in missing)}: not trained yet; {AGAIN}")
-    known = {name for rows in settings.tables.values() for name in rows.get(dataset, [])}
+    runs = [*settings.runs.values(), *settings.distilled.values()]
+    known = {run.experiment for run in runs if run.dataset == dataset}
     if extra := sorted(found - known):
         leftover = ", ".join(f"{name}.csv" for name in extra)
         raise UserError(f"{place} holds {leftover}, which no table of {results / scale}/params.yaml lists; remove it")
@@ -77,7 +78,13 @@ def load(results: Path, scale: str, dataset: str, table: str = "main") -> pd.Dat
             raise UserError(f"{dataset}: {name} and {shared[0]} were made with different {odd[0]}; {AGAIN}")
         parts.append(read_rows(place / f"{name}.csv"))
         _check_rows(settings, parts[-1], parts[0], place / f"{name}.csv", dataset, name)
-    return pd.concat(parts, ignore_index=True)
+    seeds = shared_seeds(settings, experiments)
+    return pd.concat([part[part["seed"].isin(seeds)] for part in parts], ignore_index=True)
+
+
+def shared_seeds(settings: Settings, experiments: list[str]) -> list[int]:
+    """The seeds that all experiments of a table have: only these enter it."""
+    return sorted(set.intersection(*(set(settings.seeds_of(name)) for name in experiments)))
 
 
 def settings_of(results: Path, scale: str) -> Settings:
@@ -102,13 +109,12 @@ def _check_record(settings: Settings, path: Path, experiment: str) -> None:
     if not path.exists():
         raise UserError(f"{path} is missing: rows without provenance enter no table; {AGAIN}")
     record = read_json(path)
-    lacking = [str(seed) for seed in settings.seeds if str(seed) not in record.get("seeds", {})]
+    lacking = [str(seed) for seed in settings.seeds_of(experiment) if str(seed) not in record.get("seeds", {})]
     if lacking:
         raise UserError(f"{path} lacks seed {', '.join(lacking)}; {AGAIN}")
     made, now = record.get("identity", {}), settings.model_dump(mode="json")
-    expected = {"experiment": settings.experiment(experiment)} | {
-        key: now[key] for key in ("students", "training", "augmentation")
-    }
+    expected = {"experiment": settings.experiment(experiment)} | {key: now[key] for key in ("training", "augmentation")}
+    expected["students"] = settings.students_of(experiment).model_dump(mode="json")
     expected["machine"] = {key: now["machine"][key] for key in ("threads", "accelerator", "devices", "precision")}
     if changed := [key for key, value in expected.items() if made.get(key) != value]:
         raise UserError(f"{path} was made with another {changed[0]} than the scale's params.yaml says; {AGAIN}")
@@ -120,7 +126,7 @@ def _check_rows(
     """Every seed and student has the same cases and classes, once each, as the table's first experiment."""
     if set(rows["dataset"]) != {dataset} or set(rows["experiment"]) != {experiment}:
         raise UserError(f"{path} holds rows of another data set or experiment; {AGAIN}")
-    expected = {(seed, student) for seed in settings.seeds for student in STUDENTS}
+    expected = {(seed, student) for seed in settings.seeds_of(experiment) for student in STUDENTS}
     found = set(rows[["seed", "student"]].itertuples(index=False, name=None))
     for seed, student in sorted(expected - found):
         raise UserError(f"{path} lacks seed {seed} of student {student}; {AGAIN}")
@@ -148,22 +154,46 @@ def main(results: Path, scale: str, dataset: str, reference: str = "alone", tabl
     lines = []
     for experiment in experiments:
         record = read_json(results / scale / "runs" / dataset / f"{experiment}.json")
+        rival = rival_of(settings, experiments, experiment, reference)
         for student in STUDENTS:
             mine = parts[experiment, student]
             line: dict[Any, Any] = {"dataset": dataset, "experiment": experiment}
             values = settings.experiment(experiment)
-            line |= {"title": methods.title(experiment, values), "fidelity": methods.fidelity(experiment, values)}
+            line |= {"title": title(settings, experiment, reference), "fidelity": methods.fidelity(experiment, values)}
             line |= mine[["student", "network", "kind"]].iloc[0].to_dict()
-            line |= {"parameters": _parameters(record, student)} | summary(mine)
+            line |= {"parameters": _parameters(record, student)} | summary(mine) | {"rival": rival or ""}
             gap = Interval(np.nan, np.nan, np.nan, 0)
-            if experiment != reference:
-                gap = statistics.paired(mine, parts[reference, student], "dsc")
+            if rival:
+                gap = statistics.paired(mine, parts[rival, student], "dsc")
             lines.append(line | _flat("difference", gap))
     frame = pd.DataFrame(lines)
-    leads = {student: lead(parts, frame, student) for student in STUDENTS}
+    alike = frame[[settings.students_of(name) == settings.students_of(reference) for name in frame["experiment"]]]
+    leads = {student: lead(parts, alike, student) for student in STUDENTS}
     sure = [(found.best, student) for student, found in leads.items() if found.gap.sign > 0]
     frame["bold"] = [key in sure for key in frame[["experiment", "student"]].itertuples(index=False, name=None)]
-    return Table(frame, scale, dataset, reference, leads, _notes(settings, dataset, rows))
+    seeds = shared_seeds(settings, experiments)
+    return Table(frame, scale, dataset, reference, leads, _notes(settings, dataset, rows, len(seeds)))
+
+
+def title(settings: Settings, experiment: str, reference: str) -> str:
+    """What a table calls an experiment; teachers are called so, and other networks than the reference's are named."""
+    name = methods.title(experiment, settings.experiment(experiment))
+    if experiment in {run.teacher for run in settings.distilled.values()}:
+        name = "Teachers"
+    chosen = settings.students_of(experiment)
+    if chosen == settings.students_of(reference):
+        return name
+    name, bracket, after = name.partition(" (")
+    return f"{name}: {chosen.a.network} + {chosen.b.network}{bracket}{after}"
+
+
+def rival_of(settings: Settings, experiments: list[str], experiment: str, reference: str) -> str | None:
+    """What an experiment is compared to: the reference, or, with other networks, their training alone in this table."""
+    students = settings.students_of(experiment)
+    alone = [name for name in experiments if settings.experiment(name)["method"] == "alone"]
+    found = (name for name in (reference, *alone) if settings.students_of(name) == students)
+    rival = next(found, None)
+    return None if rival == experiment else rival
 
 
 def summary(rows: pd.DataFrame) -> dict[str, Any]:
@@ -206,19 +236,21 @@ def lead(parts: dict[Any, pd.DataFrame], frame: pd.DataFrame, student: str) -> L
     return Lead(best, second, statistics.paired(parts[best, student], parts[second, student], "dsc"))
 
 
-def _notes(settings: Settings, dataset: str, rows: pd.DataFrame) -> list[str]:
+def _notes(settings: Settings, dataset: str, rows: pd.DataFrame, seeds: int) -> list[str]:
     """What stands below the table."""
     count, patients, cases = (len(set(rows[name])) for name in ("class", "patient", "case"))
     of = f" of {patients} patients" if patients < cases else ""
     notes = [
         f"{dataset}, scale {settings.scale}: {cases} test cases{of}, "
-        f"{count} foreground class{'es' if count > 1 else ''}, {len(settings.seeds)} "
-        f"seed{'s' if len(settings.seeds) > 1 else ''}; means over cases, then over classes; the last epoch counts.",
+        f"{count} foreground class{'es' if count > 1 else ''}, {seeds} "
+        f"seed{'s' if seeds > 1 else ''}; means over cases, then over classes; the last epoch counts.",
     ]
     if datasets.get(dataset).drawn:
         notes.append("Drawn data: says nothing about patients.")
     if not settings.students.pretrained:
         notes.append("From scratch, no pretrained weights.")
+    if rows.groupby("student")["network"].nunique().max() > 1:
+        notes.append("Differences: to training alone with the same networks; bold among those of the reference only.")
     return [
         *notes,
         f"In brackets: 95 % intervals, studentised bootstrap over patients, or images where no patient is known "

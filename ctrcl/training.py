@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from ctrcl import methods
 from ctrcl.batches import Batches, scaled, standardised
 from ctrcl.files import UserError, replacing, write_text
-from ctrcl.models.students import Design, Student, count, save, save_tensors
+from ctrcl.methods.objective import Step
+from ctrcl.models.students import Design, Student, Teacher, count, load, save, save_tensors
 from ctrcl.preparation import Prepared
 from ctrcl.settings import Settings, Training
 
@@ -32,7 +33,7 @@ CHECK_EVERY = 10  # steps between looks for a loss that is not finite
 
 
 class Job(NamedTuple):
-    """One seed of one experiment: what to train, on which prepared data, and the folder to work in."""
+    """One seed of one experiment: what, on which prepared data, the folder to work in, the folder of its teachers."""
 
     settings: Settings
     dataset: str
@@ -40,34 +41,48 @@ class Job(NamedTuple):
     seed: int
     prepared: Path
     folder: Path
+    teachers: Path | None = None
 
 
 class Team(nn.Module):
-    """Both students and the method that trains them, as one module."""
+    """Both students, the method that trains them and its frozen teachers, as one module."""
 
-    def __init__(self, students: dict[str, Student], method: nn.Module):
+    def __init__(self, students: dict[str, Student], method: nn.Module, teachers: dict[str, Teacher] | None = None):
         super().__init__()
         self.students: Any = nn.ModuleDict(students)
         self.method = method
+        self.teachers = teachers or {}
 
-    def forward(self, images: Float[Tensor, "b c h w"], target: Int[Tensor, "b h w"]) -> dict[str, Tensor]:
-        """The method's terms on a batch."""
-        return self.method({name: student(images) for name, student in self.students.items()}, target)
+    def forward(
+        self, images: Float[Tensor, "b c h w"], target: Int[Tensor, "b h w"], done: float = 0.0, epoch: int = 0
+    ) -> dict[str, Tensor]:
+        """The method's terms on a batch; `done` is the share of the training, `epoch` counts from 0."""
+        seen = {name: student(images) for name, student in self.students.items()}
+        taught = {name: teacher(images) for name, teacher in self.teachers.items()}
+        return self.method(Step(seen, target, taught, done, epoch))
 
 
-def assemble(job: Job, data: Prepared) -> Team:
-    """Students and method of a job. Equal seeds give equal students, whatever the method."""
-    settings = job.settings
-    classes = len(data.manifest["classes"])
-    channels = data.images("train").shape[1]
+def assemble(job: Job, data: Prepared, device: torch.device | None = None) -> Team:
+    """Students, method and teachers of a job. Equal seeds give equal students, whatever the method."""
+    chosen, values = job.settings.students_of(job.experiment), job.settings.experiment(job.experiment)
+    classes, channels = len(data.manifest["classes"]), data.images("train").shape[1]
+    decoder = methods.configured(job.experiment, values)[1].decoder
     students = {}
-    for number, (name, chosen) in enumerate((("a", settings.students.a), ("b", settings.students.b))):
+    for number, (name, network) in enumerate((("a", chosen.a.network), ("b", chosen.b.network))):
         torch.manual_seed(1000 * job.seed + number)
-        design = Design(chosen.network, channels, classes, data.manifest["size"], settings.students.width)
-        students[name] = Student(design, settings.students.pretrained)
+        design = Design(network, channels, classes, data.manifest["size"], chosen.width, decoder)
+        students[name] = Student(design, chosen.pretrained)
+    teachers = teachers_of(job, device)
     torch.manual_seed(1000 * job.seed + 999)
-    widths = {name: student.encoder.widths for name, student in students.items()}
-    return Team(students, methods.build(job.experiment, settings.experiment(job.experiment), widths, classes))
+    widths, theirs = ({name: one.widths for name, one in group.items()} for group in (students, teachers))
+    return Team(students, methods.build(job.experiment, values, widths, classes, theirs), teachers)
+
+
+def teachers_of(job: Job, device: torch.device | None = None) -> dict[str, Teacher]:
+    """The students of the teachers' experiment, of the same seed, frozen; none where the method has no teacher."""
+    if job.teachers is None:
+        return {}
+    return {name: Teacher(load(job.teachers / f"seed{job.seed}-{name}.safetensors")[0].to(device)) for name in "ab"}
 
 
 def learning_rate(step: int, steps: int, settings: Training) -> float:
@@ -113,7 +128,7 @@ def fit(job: Job, report: Callable[[int], None] = silent) -> dict[str, Any]:
 def _fit(fabric: lightning_fabric.Fabric, job: Job, report: Callable[[int], None]) -> dict[str, Any]:
     begun = time.perf_counter()
     plan, data = job.settings.training, Prepared(job.prepared)
-    team = assemble(job, data)
+    team = assemble(job, data, fabric.device)
     optimizer = torch.optim.AdamW(team.parameters(), plan.learning_rate, weight_decay=plan.weight_decay, fused=True)
     model, optimizer = fabric.setup(team, optimizer)
     ranks = (fabric.global_rank, fabric.world_size)
@@ -127,7 +142,7 @@ def _fit(fabric: lightning_fabric.Fabric, job: Job, report: Callable[[int], None
     while state.step < steps:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(state.step, steps, plan)
-        terms = model(*batches.at(state.step))
+        terms = model(*batches.at(state.step), state.step / steps, state.step // per_epoch)
         optimizer.zero_grad()
         fabric.backward(torch.stack(list(terms.values())).sum())
         optimizer.step()

@@ -1,11 +1,20 @@
-"""Students: one pyramid, one decoder, weights that know what they are."""
+"""Students: one pyramid, one decoder, whole networks, weights that know what they are."""
+
+import io
+import subprocess
+import sys
+from copy import deepcopy
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 from torch import nn
+from torch.testing import assert_close
 
 from ctrcl.files import UserError
+from ctrcl.models.decoders import Decoder, SelectiveFusion
 from ctrcl.models.encoders import STRIDES, Encoder
+from ctrcl.models.networks import NETWORKS as WHOLE
 from ctrcl.models.students import Design, Student, count, load, save, save_tensors
 
 NETWORKS = (
@@ -29,21 +38,177 @@ def test_every_backbone_gives_four_channel_first_maps_at_strides_4_to_32(network
     ]
 
 
-@pytest.mark.parametrize("network", ["resnet10t", "pvt_v2_b0"])
-def test_a_student_classifies_every_pixel_and_learns(network):
-    student = Student(Design(network, 3, 5, 64, width=16))
-    prediction = student(torch.randn(2, 3, 64, 64))
-    assert prediction.logits.shape == (2, 5, 64, 64)
-    torch.testing.assert_close(prediction.probabilities.sum(1), torch.ones(2, 64, 64))
+# --- every student, whatever it is made of -----------------------------------------------------------------------
+
+START_AT_2 = ("monai/BasicUNetPlusPlus", "monai/UNETR")  # their maps lie at strides 2 to 16
+DESIGNS = [
+    *(Design(name, 3, 5, 64, 16) for name in ("resnet10t", "pvt_v2_b0", "convnext_atto", "mobilenetv3_small_100")),
+    Design("swin_tiny_patch4_window7_224", 3, 5, 64, 16),
+    Design("resnet10t", 3, 5, 64, 16, "selective"),
+    Design("pvt_v2_b0", 3, 5, 64, 16, "selective"),
+    *(Design(name, 3, 5, 64, 16) for name in WHOLE),
+]
+every_design = pytest.mark.parametrize("design", DESIGNS, ids=lambda design: f"{design.network}-{design.decoder}")
+
+
+def built(design):
+    torch.manual_seed(0)
+    return Student(design)
+
+
+def images(*shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1))
+
+
+@every_design
+@pytest.mark.parametrize(("channels", "size"), [(1, 64), (3, 32)])
+def test_a_student_classifies_every_pixel_and_shows_four_maps_fine_to_coarse(design, channels, size):
+    student = built(replace(design, channels=channels, size=size)).eval()
+    with torch.inference_mode():
+        prediction = student(images(2, channels, size, size))
+    assert prediction.logits.shape == (2, 5, size, size)
+    assert_close(prediction.probabilities.sum(1), torch.ones(2, size, size))
+    finer = 2 if design.network in START_AT_2 else 1
+    assert [tuple(m.shape) for m in prediction.features] == [
+        (2, width, finer * size // stride, finer * size // stride)
+        for width, stride in zip(student.widths, STRIDES, strict=True)
+    ]
+
+
+@every_design
+@pytest.mark.parametrize("size", [32, 64])
+def test_the_loss_reaches_every_parameter_and_every_map(design, size):
+    student = built(replace(design, size=size))
+    prediction = student(images(2, 3, size, size))
     assert not prediction.offered.requires_grad
+    for feature in prediction.features:
+        feature.retain_grad()
+    prediction.logits[:, 0].sum().backward()
+    assert [name for name, p in student.named_parameters() if p.grad is None] == []
+    assert all(feature.grad.any() for feature in prediction.features)
+
+
+@every_design
+def test_an_image_is_classified_alone_as_in_a_batch_and_nothing_is_kept_between_calls(design):
+    student = built(design).eval()
+    before = list(vars(student)), [len(module._forward_hooks) for module in student.modules()]
+    with torch.inference_mode():
+        one, two, alone = student(x := images(2, 3, 64, 64)), student(x), student(x[1:])
+    assert torch.equal(one.logits, two.logits)
+    assert all(torch.equal(f, g) for f, g in zip(one.features, two.features, strict=True))
+    assert_close(alone.logits, one.logits[1:], atol=1e-4, rtol=1e-4)
+    assert (list(vars(student)), [len(module._forward_hooks) for module in student.modules()]) == before
+
+
+@every_design
+def test_a_copy_a_pickle_and_a_file_are_the_same_student(design, tmp_path):
+    student = built(design)
+    student(images(2, 3, 64, 64))  # so that batch norms have something to remember
+    torch.save(student.eval(), pickled := io.BytesIO())
+    pickled.seek(0)
+    save(student, tmp_path / "one.safetensors", {})
+    again, _ = load(tmp_path / "one.safetensors")
+    save(again, tmp_path / "two.safetensors", {})
+    assert again.design == design
+    assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "two.safetensors").read_bytes()
+    x = images(1, 3, 64, 64)
+    with torch.inference_mode():
+        for twin in (deepcopy(student), torch.load(pickled, weights_only=False), again):
+            assert torch.equal(student(x).logits, twin(x).logits)
+
+
+@every_design
+def test_half_precision_gives_finite_float32_logits_and_gradients(design):
+    student = built(design)
+    with torch.autocast("cpu", torch.bfloat16):
+        prediction = student(images(2, 3, 64, 64))
+    assert prediction.logits.dtype == torch.float32
     prediction.logits.square().mean().backward()
-    assert all(p.grad is not None for p in student.parameters())
+    assert prediction.logits.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in student.parameters())
 
 
 def test_softmax_is_computed_once():
     prediction = Student(Design("resnet10t", 1, 2, 64, width=16))(torch.randn(1, 1, 64, 64))
     assert prediction.log_probabilities is prediction.log_probabilities
     assert prediction.probabilities is prediction.probabilities
+
+
+# --- the parts ---------------------------------------------------------------------------------------------------
+
+
+def test_monai_is_imported_only_for_its_networks():
+    line = "import sys, ctrcl.models.students; sys.exit('monai' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", line], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "parts"),
+    [
+        ({"size": 48}, "monai/UNet takes images whose size is a multiple of 32, not 48"),
+        ({"decoder": "selective"}, "monai/UNet has its own decoder, not 'selective'"),
+        ({"network": "monai/VNet"}, "unknown network 'monai/VNet'; timm knows: .*; MONAI brings: monai/UNet, "),
+        ({"decoder": "heavy"}, "unknown decoder 'heavy'; choose one of light, selective"),
+    ],
+)
+def test_a_design_that_cannot_be_built_is_refused(changed, parts):
+    with pytest.raises(UserError, match=parts):
+        Student(Design(**asdict(Design("monai/UNet", 1, 2, 64, 16)) | changed))
+
+
+def test_whole_networks_start_at_random():
+    with pytest.raises(UserError, match="monai/UNet has no pretrained weights; set `pretrained: false`"):
+        Student(Design("monai/UNet", 1, 2, 64, 16), pretrained=True)
+
+
+def fusion(width=8):
+    torch.manual_seed(0)
+    return SelectiveFusion(width).double().eval()
+
+
+def test_fusion_weights_sum_to_one_per_channel_and_depend_on_the_image():
+    seen = images(3, 2, 8, 5, 6).double()
+    weights = fusion().weigh(seen)
+    assert weights.shape == (3, 2, 8)
+    assert_close(weights.sum(1), torch.ones(3, 8, dtype=torch.float64))
+    assert (weights[0] - weights[1]).abs().min() > 0
+    assert_close(fusion().weigh(seen[1:2]), weights[1:2])
+
+
+def test_fusion_is_the_formula_position_by_position():
+    module, x = fusion(), images(2, 8, 5, 6).double()
+    near, far = (branch(x) for branch in module.branches)
+    fused = module(x)
+    for b in range(2):
+        squeezed = (near[b] + far[b]).flatten(1).mean(1)
+        hidden = (module.squeeze[0].weight @ squeezed + module.squeeze[0].bias).clamp_min(0)
+        scores = (module.excite.weight @ hidden + module.excite.bias).tolist()
+        for c in range(8):
+            share = 1 / (1 + torch.tensor(scores[8 + c] - scores[c], dtype=torch.float64).exp())
+            assert_close(fused[b, c], share * near[b, c] + (1 - share) * far[b, c])
+
+
+def test_fusion_sees_five_pixels_far_and_keeps_what_its_branches_agree_on():
+    module = fusion()
+    with torch.no_grad():
+        for branch in module.branches:
+            branch[0].weight.zero_()
+            branch[0].weight[range(8), range(8), 1, 1] = 1  # both branches are the identity
+    x = images(2, 8, 5, 6).double().relu()
+    assert_close(module(x), x / (1 + module.branches[0][1].eps) ** 0.5)
+    reach = torch.zeros(1, 8, 9, 9, dtype=torch.float64).requires_grad_()
+    (seen,) = torch.autograd.grad(fusion().branches[1][0](reach)[0, :, 4, 4].sum(), reach)
+    rows = seen[0, 0].nonzero()[:, 0].unique().tolist()
+    assert rows == [2, 4, 6]
+
+
+def test_selective_differs_from_light_by_the_gate_and_the_second_branch():
+    light, selective = (Decoder([8, 8, 8, 8], 3, 16, fusion) for fusion in (False, True))
+    branch, gate = 16 * 16 * 9 + 2 * 16, (16 + 1) * 4 + (4 + 1) * 32
+    assert count(selective) - count(light) == branch + gate
+
+
+# --- the file ----------------------------------------------------------------------------------------------------
 
 
 def test_weights_come_back_as_they_were_and_equal_weights_are_equal_bytes(tmp_path):
@@ -63,6 +228,15 @@ def test_weights_of_another_architecture_are_refused(tmp_path):
     wrong.design = Design("pvt_v2_b0", 1, 2, 32, width=16)
     save(wrong, tmp_path / "w.safetensors", {})
     with pytest.raises(UserError, match=r"w\.safetensors holds weights of another architecture than pvt_v2_b0"):
+        load(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("changed", [{"depth": 3}, {"size": None}])
+def test_weights_of_another_version_are_refused(tmp_path, changed):
+    student = Student(Design("resnet10t", 1, 2, 32, width=16))
+    design = {key: value for key, value in (asdict(student.design) | changed).items() if value is not None}
+    save_tensors(student, tmp_path / "w.safetensors", {"design": design})
+    with pytest.raises(UserError, match=r"w\.safetensors was written by another version of ctrcl .*; train it again"):
         load(tmp_path / "w.safetensors")
 
 

@@ -112,7 +112,7 @@ def test_a_leftover_stops_the_table(clone):
     leftover = clone / "results/smoke/cases/phantom-cardiac/old.csv"
     shutil.copy(leftover.with_name("alone.csv"), leftover)
     try:
-        done = run("dvc", "repro", "main", cwd=clone, check=False)
+        done = run("dvc", "repro", "comparison", cwd=clone, check=False)
     finally:
         leftover.unlink()
     assert done.returncode != 0

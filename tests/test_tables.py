@@ -12,7 +12,7 @@ import pytest
 import results_factory as factory
 from numpy.testing import assert_allclose
 
-from ctrcl import methods, statistics, tables
+from ctrcl import methods, settings, statistics, tables
 from ctrcl.files import UserError, read_json, write_json
 from ctrcl.rendering import signed, spanned, tex
 
@@ -72,6 +72,7 @@ def test_an_experiment_of_another_table_is_no_leftover(results):
     params = results / "smoke/params.yaml"
     values = tables.settings_of(results, "smoke").model_dump(mode="json")
     values["tables"] = {"main": {DATASET: ["alone", "dml"]}, "parts": {DATASET: ["alone", "rlcl", "cfcl", "ctrcl"]}}
+    values |= settings.enumerated(values["tables"], "smoke", values["experiments"])
     params.write_text(str(values).replace("None", "null").replace("True", "true").replace("False", "false"))
     assert set(tables.load(results, "smoke", DATASET)["experiment"]) == {"alone", "dml"}
     assert list(tables.load(results, "smoke", DATASET, "parts")["experiment"].unique())[1:] == ["rlcl", "cfcl", "ctrcl"]

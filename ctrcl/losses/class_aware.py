@@ -6,13 +6,14 @@ intermediate features and that these are aligned both ways in one loss. Every ot
 
 - phi, a 1x1 convolution without bias, projects a feature to d = 64 numbers, scaled to unit length at every position;
 - a second 1x1 convolution reads K class maps R from phi; a softmax over positions makes them the weights A that pool
-  phi into one vector per class, E, of unit length (the variant called "embedding");
+  phi into one vector per class, E, of unit length;
 - R is supervised: cross-entropy against the target reduced to the stage's size by nearest neighbour;
-- the alignment is the squared distance of the two students' vectors, mean over the classes present in an image
-  (in its full-size target), then over the images that hold any; the peer's vectors are constants;
-- both terms have weight 1 within CFCL, mean over the stages; each student trains its own CPM. As E is pooled, the
-  two students' maps may differ in size and nothing is resized;
-- default initialisation, no temperature.
+- what is aligned, the peer's side a constant: in the variant `embedding`, our default, the squared distance of the
+  vectors E, mean over the classes present in an image (in its full-size target), then over the images that hold any;
+  in `response` KL of the class maps, over classes per position; in `prototype`, which has no parameters and so no
+  supervision, KL of the cosines, divided by 0.1, between a feature and the mean feature of each class present;
+- both terms have weight 1 within CFCL, mean over the stages; each student trains its own CPM; the larger of two maps
+  is resized bilinearly to the smaller one's grid; default initialisation, no temperature but the prototypes'.
 
 Why R reads phi, and unit vectors: the alignment is zero where phi is constant. If R reads the feature itself, its
 supervision never touches phi, and E collapses; if phi may be long, tiny angles satisfy R. With unit vectors the
@@ -22,17 +23,20 @@ CPMs live only in training; an exported student holds none of this.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ctrcl.losses.logits import kl
 from ctrcl.losses.segmentation import cross_entropy
-from ctrcl.losses.targets import IGNORE, mean_where, presence, reduce_to
+from ctrcl.losses.targets import IGNORE, mean_where, one_hot, presence, reduce_to, wide
 
 EPSILON = 1e-3  # the least length that a vector is divided by: bounds the gradient where a feature is dead
+ABSENT = -1e4  # stands for ln 0 of a class that an image does not hold
+Variant = Literal["embedding", "response", "prototype"]
 
 
 class Perception(NamedTuple):
@@ -43,17 +47,10 @@ class Perception(NamedTuple):
 
 
 class CategoryTerms(NamedTuple):
-    """The parts of CFCL, each a mean over stages; `loss` is what beta multiplies."""
+    """The parts of one student's CFCL, each a mean over stages; beta multiplies both."""
 
-    alignment_a: Float[Tensor, ""]
-    alignment_b: Float[Tensor, ""]
-    supervision_a: Float[Tensor, ""]
-    supervision_b: Float[Tensor, ""]
-
-    @property
-    def loss(self) -> Float[Tensor, ""]:
-        """L_cfcl of both students."""
-        return self.alignment_a + self.alignment_b + self.supervision_a + self.supervision_b
+    alignment: Float[Tensor, ""]
+    supervision: Float[Tensor, ""]
 
 
 class CategoryPerception(nn.Module):
@@ -77,7 +74,35 @@ def supervision(
     maps: Float[Tensor, "b k h w"], target: Integer[Tensor, "b H W"], ignore: int = IGNORE
 ) -> Float[Tensor, ""]:
     """Cross-entropy of the class maps against the target at their size; through phi it keeps E from collapsing."""
-    return cross_entropy(maps, reduce_to(target, (maps.shape[2], maps.shape[3])), ignore)
+    reduced = reduce_to(target, (maps.shape[2], maps.shape[3]))
+    return cross_entropy(maps.to(wide(maps.dtype)), reduced, ignore).to(maps.dtype)
+
+
+def prototypes(
+    features: Float[Tensor, "b c h w"],
+    target: Integer[Tensor, "b H W"],
+    classes: int,
+    temperature: float = 0.1,
+    ignore: int = IGNORE,
+) -> Float[Tensor, "b k h w"]:
+    """S_k(x) = cos(F(x), mu_k) / 0.1, mu_k the mean feature of a class in its image; -1e4 where it is absent."""
+    f = features.to(wide(features.dtype))
+    truth, _ = one_hot(reduce_to(target, (f.shape[2], f.shape[3])), classes, ignore, f.dtype)
+    total = torch.einsum("bkhw,bchw->bkc", truth, f)
+    held = truth.flatten(2).sum(2)
+    centre = functional.normalize(total / held.clamp_min(1).unsqueeze(2), dim=2, eps=EPSILON)  # mu_k
+    cosine = torch.einsum("bkc,bchw->bkhw", centre, functional.normalize(f, dim=1, eps=EPSILON))
+    return (cosine / temperature).where((held > 0)[:, :, None, None], ABSENT)
+
+
+def perceive(
+    cpm: CategoryPerception | None, features: Float[Tensor, "b c h w"], target: Integer[Tensor, "b H W"], classes: int
+) -> Perception:
+    """What a CPM sees in a feature map; without a CPM, its prototype maps."""
+    if cpm is not None:
+        return cpm(features)
+    maps = prototypes(features, target, classes)
+    return Perception(maps, maps.new_zeros(*maps.shape[:2], 0))
 
 
 def align(
@@ -93,27 +118,42 @@ def align(
     return mean_where(per_image, held > 0)
 
 
+def respond(
+    maps: Float[Tensor, "b k h w"],
+    peer: Float[Tensor, "b k h w"],
+    target: Integer[Tensor, "b H W"],
+    ignore: int = IGNORE,
+) -> Float[Tensor, ""]:
+    """KL(sg softmax(R') || softmax(R)) over classes, mean over the positions that count in the reduced target."""
+    counted = reduce_to(target, (maps.shape[2], maps.shape[3])) != ignore
+    own, fixed = maps.to(wide(maps.dtype)), peer.detach().to(wide(peer.dtype))  # a difference of logarithms is small
+    return kl(fixed.softmax(1), own.log_softmax(1), counted).to(maps.dtype)
+
+
 def cfcl(
-    a: Sequence[Perception], b: Sequence[Perception], target: Integer[Tensor, "b H W"], ignore: int = IGNORE
+    own: Sequence[Perception],
+    peer: Sequence[Perception],
+    target: Integer[Tensor, "b H W"],
+    variant: Variant = "embedding",
+    ignore: int = IGNORE,
 ) -> CategoryTerms:
-    """CFCL of two students, given what their CPMs see in the same stages of the same batch.
+    """CFCL of one student, given what its and its peer's CPMs see in the same stages of the same batch.
 
     Args:
-        a, b: one perception per stage; sizes and channels may differ between students, classes and d may not.
+        own, peer: one perception per stage, grids alike; the peer's side is a constant.
         target: class index per pixel at full size.
-
-    Returns:
-        Alignment and supervision of both students; the gradient of `alignment_a` reaches student a alone.
+        variant: what is aligned; `prototype` expects the maps of `prototypes` and has no supervision.
     """
-    present = presence(target, a[0].embeddings.shape[1], ignore)
-    stages = list(zip(a, b, strict=True))
+    stages = list(zip(own, peer, strict=True))
+    if variant == "embedding":
+        present = presence(target, own[0].embeddings.shape[1], ignore)
+        aligned = [align(one.embeddings, other.embeddings, present) for one, other in stages]
+    else:
+        aligned = [respond(one.maps, other.maps, target, ignore) for one, other in stages]
+    supervised = torch.zeros_like(aligned[0]) if variant == "prototype" else supervise(own, target, ignore)
+    return CategoryTerms(torch.stack(aligned).mean(), supervised)
 
-    def over_stages(terms: list[Tensor]) -> Tensor:
-        return torch.stack(terms).mean()
 
-    return CategoryTerms(
-        over_stages([align(one.embeddings, other.embeddings, present) for one, other in stages]),
-        over_stages([align(other.embeddings, one.embeddings, present) for one, other in stages]),
-        over_stages([supervision(one.maps, target, ignore) for one, _ in stages]),
-        over_stages([supervision(other.maps, target, ignore) for _, other in stages]),
-    )
+def supervise(own: Sequence[Perception], target: Integer[Tensor, "b H W"], ignore: int = IGNORE) -> Float[Tensor, ""]:
+    """Supervision of the class maps, mean over stages."""
+    return torch.stack([supervision(one.maps, target, ignore) for one in own]).mean()

@@ -8,69 +8,102 @@ every method starts from the same weights and reads the same images.
 """
 
 import functools
+import inspect
+from collections.abc import Callable
 from typing import Any
 
-from jaxtyping import Int
 from torch import Tensor, nn
 
 from ctrcl.losses import soft_labels
-from ctrcl.losses.class_aware import CategoryPerception, Perception, cfcl
+from ctrcl.losses.class_aware import CategoryPerception, Perception, cfcl, perceive
 from ctrcl.losses.logits import kl
-from ctrcl.losses.segmentation import segmentation
-from ctrcl.losses.targets import IGNORE
-from ctrcl.methods import Exchange, Method, Options, Rectified
+from ctrcl.losses.relations import regrid
+from ctrcl.methods.objective import PAIRS, Shape, Step
+from ctrcl.methods.options import Exchange, Joint, Rectified
 from ctrcl.models.students import Prediction
 
 
-class Collaborative(nn.Module):
-    """Named, weighted terms of both students; the loss is their sum. Its parameters (CPMs) live only in training."""
+def towards(label: Tensor, seen: Prediction, options: Exchange, step: Step) -> Tensor:
+    """alpha T^2 KL(label || own softmax at T) over the pixels that count."""
+    own = seen.log_probabilities
+    if options.temperature != 1:
+        own = (own / options.temperature).log_softmax(1)
+    return options.alpha * options.temperature**2 * kl(label, own, step.valid)
 
-    def __init__(self, method: Method, options: Options, widths: dict[str, list[int]], classes: int):
+
+class Exchanged(nn.Module):
+    """Every student learns from the label that its peer offers.
+
+    Args:
+        offer: a function of `losses/soft_labels.py`; the options that it does not share with all are handed on to it.
+    """
+
+    def __init__(self, offer: Callable[..., Tensor], options: Exchange, shape: Shape):
         super().__init__()
-        self.alpha = self.beta = 0.0
-        if isinstance(options, Exchange) and options.alpha > 0:
-            chosen = options.model_dump(include={"factors", "constant", "temperature"})
-            self.alpha, self.temperature = options.alpha, options.temperature
-            self.offer = functools.partial(getattr(soft_labels, method.offer or ""), **chosen)
-        if isinstance(options, Rectified) and options.beta > 0:
-            self.beta, self.stages = options.beta, [stage - 1 for stage in options.stages]
-            self.perception = nn.ModuleDict(
-                {
-                    name: nn.ModuleList(
-                        CategoryPerception(channels[stage], classes, options.dimension) for stage in self.stages
-                    )
-                    for name, channels in widths.items()
-                }
+        self.options = options
+        own = set(inspect.signature(offer).parameters) & set(type(options).model_fields)
+        self.offer = functools.partial(offer, **{name: getattr(options, name) for name in own})
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        """`logits_a`, `logits_b`; nothing if alpha is 0."""
+        if not self.options.alpha:
+            return {}
+        return {
+            f"logits_{name}": towards(
+                self.offer(step.predictions[peer].offered, step.target), step.predictions[name], self.options, step
             )
+            for name, peer in PAIRS
+        }
 
-    def forward(self, predictions: dict[str, Prediction], target: Int[Tensor, "b h w"]) -> dict[str, Tensor]:
-        """Terms by name, e.g. `seg_a`, `rlcl_b`, `cfcl_a`; weights included."""
-        terms = {f"seg_{name}": segmentation(seen.log_probabilities, target) for name, seen in predictions.items()}
-        if self.alpha:
-            terms |= self.exchanged(predictions, target)
-        if self.beta:
-            terms |= self.perceived(predictions, target)
-        return terms
 
-    def exchanged(self, predictions: dict[str, Prediction], target: Tensor) -> dict[str, Tensor]:
-        """alpha T^2 KL(offered label || own softmax at T), each from its peer, over the pixels that count."""
-        valid = target != IGNORE
+class Shared(nn.Module):
+    """KDCL: all students learn from one label, made of the logits of all."""
+
+    def __init__(self, options: Joint, shape: Shape):
+        super().__init__()
+        self.options = options
+        self.joint = getattr(soft_labels, f"kdcl_{options.form}")
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        """`logits_a`, `logits_b`."""
+        logits = self.joint([seen.offered for seen in step.predictions.values()], step.target)
+        label = soft_labels.dml(logits, temperature=self.options.temperature)
+        return {f"logits_{name}": towards(label, seen, self.options, step) for name, seen in step.predictions.items()}
+
+
+class CategoryAware(nn.Module):
+    """CFCL: the students' features are made to perceive the classes alike."""
+
+    def __init__(self, options: Rectified, shape: Shape):
+        super().__init__()
+        self.options, self.classes = options, shape.classes
+        self.stages = [stage - 1 for stage in options.stages]
+        trained = options.beta > 0 and options.variant != "prototype"
+        self.perception = nn.ModuleDict(
+            {
+                name: nn.ModuleList(
+                    CategoryPerception(channels[stage], shape.classes, options.dimension) for stage in self.stages
+                )
+                for name, channels in (shape.widths.items() if trained else ())
+            }
+        )
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        """`alignment_a`, `supervision_a` and the same of b, times beta; nothing if beta is 0."""
+        if not self.options.beta:
+            return {}
+        a, b = (seen.features for seen in step.predictions.values())
+        pairs = [regrid(a[stage], b[stage]) for stage in self.stages]
+        seen = {n: self.perceive(n, [pair[i] for pair in pairs], step.target) for i, n in enumerate(step.predictions)}
         terms = {}
-        for name, peer in (("a", "b"), ("b", "a")):
-            label = self.offer(predictions[peer].offered, target)
-            own = predictions[name].log_probabilities
-            if self.temperature != 1:
-                own = (own / self.temperature).log_softmax(1)
-            terms[f"logits_{name}"] = self.alpha * self.temperature**2 * kl(label, own, valid)
+        for name, peer in PAIRS:
+            parts = cfcl(seen[name], seen[peer], step.target, self.options.variant)
+            terms[f"alignment_{name}"] = self.options.beta * parts.alignment
+            if self.perception:
+                terms[f"supervision_{name}"] = self.options.beta * parts.supervision
         return terms
 
-    def perceived(self, predictions: dict[str, Prediction], target: Tensor) -> dict[str, Tensor]:
-        """beta L_cfcl: alignment of the class embeddings and supervision of the class maps, mean over stages."""
-        seen = {name: self.perceive(name, prediction) for name, prediction in predictions.items()}
-        parts = cfcl(seen["a"], seen["b"], target)
-        return {name: self.beta * term for name, term in parts._asdict().items()}
-
-    def perceive(self, name: str, prediction: Prediction) -> list[Perception]:
-        """What a student's CPMs see in its stages (class maps and class embeddings)."""
-        modules: Any = self.perception[name]
-        return [cpm(prediction.features[stage]) for cpm, stage in zip(modules, self.stages, strict=True)]
+    def perceive(self, name: str, features: Any, target: Tensor) -> list[Perception]:
+        """Class maps and class embeddings in the features of a student's stages."""
+        modules: Any = self.perception[name] if self.perception else [None] * len(features)
+        return [perceive(cpm, map_, target, self.classes) for cpm, map_ in zip(modules, features, strict=True)]

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ctrcl.files import UserError
+from ctrcl.models.networks import NETWORKS
 
 STRIDES = (4, 8, 16, 32)
 
@@ -29,7 +30,7 @@ class Encoder(nn.Module):
         super().__init__()
         if not timm.is_model(network):
             near = ", ".join(timm.list_models(f"*{network.split('_')[0]}*")[:5]) or "see timm.list_models()"
-            raise UserError(f"unknown network {network!r}; timm knows: {near}")
+            raise UserError(f"unknown network {network!r}; timm knows: {near}; MONAI brings: {', '.join(NETWORKS)}")
         options: dict[str, Any] = {"features_only": True, "in_chans": channels, "pretrained": pretrained}
         if "swin" in network:
             options["img_size"] = size

@@ -1,0 +1,154 @@
+"""Frozen teachers: trained by their own stage, checked again before anybody learns from them."""
+
+import pandas as pd
+import pytest
+import smoke
+import torch
+
+from ctrcl import evaluation, runs, settings, training
+from ctrcl.files import UserError, read_json
+from ctrcl.models.students import load
+from ctrcl.preparation import Prepared
+from ctrcl.runs import Places
+
+DATASET = "phantom-cardiac"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A project whose teachers and whose pupils (KD) are trained."""
+    folder = tmp_path_factory.mktemp("project")
+    chosen = smoke.project(folder, ["seeds=[0,1]", "students.width=8"])
+    for experiment in ("teachers", "kd"):
+        done = smoke.command("train", DATASET, experiment, cwd=folder)
+        assert done.returncode == 0, done.stderr
+        (folder / f"{experiment}.log").write_text(done.stderr)
+    return folder, chosen
+
+
+def places(project, experiment, monkeypatch):
+    monkeypatch.chdir(project[0])
+    return Places("smoke", DATASET, experiment)
+
+
+def test_the_teachers_own_score_is_printed_before_anybody_learns(project, monkeypatch):
+    said = (project[0] / "kd.log").read_text()
+    rows = pd.read_csv(places(project, "teachers", monkeypatch).cases)
+    for seed in (0, 1):
+        for student in "ab":
+            mean = rows[(rows["seed"] == seed) & (rows["student"] == student)]["dsc"].mean()
+            assert f"seed {seed}: teacher {student} of teachers" in said
+            assert f"has DSC {mean:.4f} on the test cases, as its own stage reported" in said
+
+
+def test_the_record_says_which_weights_taught(project, monkeypatch):
+    place = places(project, "kd", monkeypatch)
+    weights = sorted(Places("smoke", DATASET, "teachers").weights.glob("*.safetensors"))
+    assert read_json(place.record)["identity"]["teacher"] == runs.sha256(*weights)
+    assert "teacher" not in read_json(Places("smoke", DATASET, "teachers").record)["identity"]
+
+
+def test_every_seed_learns_from_the_teacher_of_its_seed(project, monkeypatch):
+    folder = places(project, "teachers", monkeypatch).weights
+    for seed in (0, 1):
+        job = training.Job(project[1], DATASET, "kd", seed, Places("smoke", DATASET).prepared, folder, folder)
+        for name, teacher in training.teachers_of(job).items():
+            kept = load(folder / f"seed{seed}-{name}.safetensors")[0].state_dict()
+            assert all(torch.equal(kept[key], value) for key, value in teacher.student.state_dict().items())
+            assert not teacher.student.training
+            assert not any(parameter.requires_grad for parameter in teacher.student.parameters())
+
+
+def test_a_teacher_with_another_score_than_its_stage_reported_teaches_nobody(project, monkeypatch, tmp_path):
+    place = places(project, "teachers", monkeypatch)
+    job = training.Job(project[1], DATASET, "kd", 0, Places("smoke", DATASET).prepared, place.weights, place.weights)
+    rows = pd.read_csv(place.cases)
+    rows["dsc"] = (rows["dsc"] + 0.01).clip(upper=1)
+    rows.to_csv(tmp_path / "teachers.csv", index=False)
+    with pytest.raises(UserError, match=r"teacher a of teachers .* has DSC .*, but .* says .*; train teachers again"):
+        evaluation.confirmed(training.teachers_of(job), tmp_path / "teachers.csv", 0, Prepared(job.prepared))
+
+
+def test_a_pupil_without_its_teacher_is_refused(monkeypatch, tmp_path):
+    chosen = smoke.project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="kd learns from teachers; run `ctrcl train phantom-cardiac teachers` first"):
+        runs.train(chosen, DATASET, "kd")
+
+
+def test_another_teacher_is_another_run(project, monkeypatch):
+    place = places(project, "teachers", monkeypatch)
+    before = runs.identity(project[1], DATASET, "kd", "data")
+    path = sorted(place.weights.glob("*.safetensors"))[0]
+    kept = path.read_bytes()
+    path.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+    try:
+        assert runs.identity(project[1], DATASET, "kd", "data")["teacher"] != before["teacher"]
+    finally:
+        path.write_bytes(kept)
+
+
+class Stopped(Exception):
+    """Where a run is cut."""
+
+
+@pytest.mark.parametrize("experiment", ["cirkd", "mgd", "ctkd", "skd", "mcl"])
+def test_methods_that_draw_or_remember_resume_to_the_same_weights(project, monkeypatch, tmp_path, experiment):
+    folder = places(project, "teachers", monkeypatch).weights
+    values = settings.compose("smoke", ["seeds=[0,1]", "students.width=8", "machine.checkpoint_seconds=1e-6"])
+    chosen, prepared = settings.parse(values, "params.yaml"), Places("smoke", DATASET).prepared
+    teachers = folder if chosen.teacher_of(experiment) else None
+    whole, cut = (training.Job(chosen, DATASET, experiment, 0, prepared, tmp_path / n, teachers) for n in ("w", "c"))
+    steps = iter(range(10))
+
+    def stop(count):
+        if next(steps) == 3:
+            raise Stopped
+
+    (tmp_path / "w").mkdir(), (tmp_path / "c").mkdir()
+    training.fit(whole)
+    with pytest.raises(Stopped):
+        training.fit(cut, stop)
+    assert (cut.folder / "checkpoint.pt").exists()
+    training.fit(cut)
+    for name in ("a", "b", "method"):
+        paths = [job.folder / f"{name}.safetensors" for job in (whole, cut)]
+        assert paths[0].exists() == paths[1].exists()
+        if paths[0].exists():
+            assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert (whole.folder / "curves.csv").read_bytes() == (cut.folder / "curves.csv").read_bytes()
+
+
+def test_pupils_are_trained_the_same_twice(project, monkeypatch):
+    place = places(project, "kd", monkeypatch)
+    first = place.cases.read_bytes()
+    done = smoke.command("train", DATASET, "kd", cwd=project[0])
+    assert done.returncode == 0, done.stderr
+    assert place.cases.read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("experiments.kd.teacher=nobody", r"experiments\.kd\.teacher = 'nobody': name an experiment without a teacher"),
+        ("experiments.kd.teacher=dkd", r"experiments\.kd\.teacher = 'dkd': name an experiment without a teacher"),
+        ("experiments.kd.seeds=[7]", r"experiments\.kd\.seeds = \[7\]: name some of \[0, 1\]"),
+        ("experiments.teachers.seeds=[0]", r"experiments\.kd\.teacher = 'teachers': it lacks seed 1"),
+        ("experiments.teachers.students.a.network=3", r"experiments\.teachers\.students: a\.network = 3"),
+        ("+experiments.teachers.students.c=3", r"experiments\.teachers\.students: unknown key 'c'"),
+        ("experiments.teachers.students=3", r"experiments\.teachers\.students: unknown key 'students'"),
+    ],
+)
+def test_a_wrong_teacher_or_seed_or_network_is_one_line(monkeypatch, override, message):
+    monkeypatch.chdir(smoke.REPOSITORY)
+    with pytest.raises(UserError, match=message) as caught:
+        settings.parse(settings.compose("smoke", ["seeds=[0,1]", override]), "params.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_runs_with_and_without_teachers_are_listed_apart_and_the_teachers_run_comes_along():
+    tables = {"main": {DATASET: ["alone"]}, "offline": {DATASET: ["kd"]}}
+    listed = settings.enumerated(tables, "s", {"kd": {"teacher": "t"}})
+    assert set(listed["runs"]) == {f"s-{DATASET}-alone", f"s-{DATASET}-t"}
+    assert listed["distilled"] == {f"s-{DATASET}-kd": {"dataset": DATASET, "experiment": "kd", "teacher": "t"}}
+    assert listed["pages"] == {f"s-{DATASET}-offline": {"table": "offline", "dataset": DATASET}}
