@@ -251,10 +251,11 @@ def comparison(table: Table) -> Drawing:
             height, colour = -names.index(row["experiment"]), OKABE_ITO[names.index(row["experiment"]) % 8]
             ax.plot([row["dsc_low"], row["dsc_high"]], [height, height], color=colour)
             ax.plot(row["dsc"], height, "o", color=colour, mfc=colour if row["bold"] else "white", markersize=5)
-        network = rows["network"].iloc[0].replace("+", " + ")
-        ax.set(title="ensemble" if student == "ensemble" else f"student {student}: {network}", xlabel="DSC (0 to 1)")
+        network = f": {rows['network'].iloc[0]}" if rows["network"].nunique() == 1 else ""
+        ax.set(title="ensemble" if student == "ensemble" else f"student {student}{network}", xlabel="DSC (0 to 1)")
         ax.locator_params(axis="x", nbins=4)
-    axes[0].set_yticks([-place for place in range(len(names))], [short(table.title(name)) for name in names])
+    labels = [fill(short(table.title(name)), 28) for name in names]
+    axes[0].set_yticks([-place for place in range(len(names))], labels)
     reference = short(table.title(table.reference))
     text = f"{table.dataset}: mean and 95 % interval; filled: bold in the table; dotted: {reference}."
     _below(figure, text, datasets.get(table.dataset))

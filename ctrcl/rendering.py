@@ -88,6 +88,11 @@ class Table:
             last = row["experiment"]
         return lines
 
+    @property
+    def mixed(self) -> bool:
+        """Whether the rows differ in more than the method: other networks, or another decoder."""
+        return bool((self.frame["rival"] != self.reference)[self.frame["experiment"] != self.reference].any())
+
     def title(self, experiment: str) -> str:
         """What the table calls an experiment."""
         return self.frame.loc[self.frame["experiment"] == experiment, "title"].iloc[0]
@@ -137,10 +142,12 @@ class Table:
     def text(self) -> str:
         """One paragraph, read off the numbers: who gains over the reference, and whether the interval says so."""
         parts = [
-            f"On {self.dataset} (scale {self.scale}), DSC against {short(self.title(self.reference))}, case by case."
+            f"On {self.dataset} (scale {self.scale}), DSC against {short(self.title(self.reference))}"
+            f"{', or training alone with the same networks' if self.mixed else ''}, case by case."
         ]
         for student, rows in self.frame.groupby("student", sort=False):
-            name = "The ensemble" if student == "ensemble" else f"Student {student} ({rows['network'].iloc[0]})"
+            network = "" if self.mixed else f" ({rows['network'].iloc[0]})"
+            name = "The ensemble" if student == "ensemble" else f"Student {student}{network}"
             parts.append(f"{name} {'; '.join(self._verdicts(rows))}. {self._leading(str(student))}")
         return " ".join([*parts, *(note for note in self.notes if note.startswith(("Drawn", "From scratch")))])
 

@@ -28,7 +28,7 @@ from ctrcl.settings import Settings
 PACKAGE = Path(__file__).parent
 # what a trained number depends on; `dvc.yaml` names the same
 SOURCES = ("models", "losses", "methods", "batches.py", "training.py", "evaluation.py", "metrics.py")
-VERSIONS = ("torch", "timm", "numpy", "scipy", "pillow", "lightning-fabric")
+VERSIONS = ("torch", "timm", "monai", "numpy", "scipy", "pillow", "lightning-fabric")
 
 
 class Places:
@@ -45,6 +45,10 @@ class Places:
         self.curves = self.results / "curves" / dataset / f"{experiment}.csv"
         self.record = self.results / "runs" / dataset / f"{experiment}.json"
 
+    def kept_weights(self) -> list[Path]:
+        """The files of the weights, in order."""
+        return sorted(self.weights.glob("*.safetensors"))
+
 
 def sources() -> list[Path]:
     """The files that a trained number depends on."""
@@ -56,7 +60,6 @@ def identity(settings: Settings, dataset: str, experiment: str, data: str) -> di
     """Everything that the numbers of a run depend on, as plain values."""
     chosen = settings.model_dump(mode="json")
     teacher = settings.teacher_of(experiment)
-    weights = sorted(Places(settings.scale, dataset, teacher).weights.glob("*.safetensors")) if teacher else []
     return {
         "dataset": dataset,
         "name": experiment,
@@ -68,7 +71,7 @@ def identity(settings: Settings, dataset: str, experiment: str, data: str) -> di
         "data": data,
         "code": sha256(*sources()),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
-        **({"teacher": sha256(*weights)} if teacher else {}),
+        **({"teacher": sha256(*Places(settings.scale, dataset, teacher).kept_weights())} if teacher else {}),
     }
 
 
@@ -249,7 +252,7 @@ def _deliver(folder: Path, places: Places, record: dict[str, Any]) -> None:
                 shutil.copyfile(path, draft / path.name)
     write_text(places.curves, _stacked([work / "curves.csv" for work in seeds.values()], "seed", list(seeds)))
     write_text(places.cases, _stacked([work / "cases.csv" for work in seeds.values()]))
-    write_json(places.record, record)
+    write_json(places.record, record | {"weights": sha256(*places.kept_weights())})
 
 
 def _stacked(paths: list[Path], column: str = "", values: list[int] | None = None) -> str:

@@ -149,15 +149,19 @@ class Settings(Strict):
     def seeds_of(self, experiment: str) -> list[int]:
         """The seeds of an experiment; one that is not among those of all is a `UserError`."""
         seeds = self.experiment(experiment).get("seeds", self.seeds)
-        if not isinstance(seeds, list) or not seeds or not set(seeds) <= set(self.seeds):
-            raise UserError(f"experiments.{experiment}.seeds = {seeds}: name some of {self.seeds}")
+        if not isinstance(seeds, list) or not seeds or any(s not in self.seeds or seeds.count(s) > 1 for s in seeds):
+            raise UserError(f"experiments.{experiment}.seeds = {seeds}: name some of {self.seeds}, each once")
         return seeds
 
     def teacher_of(self, experiment: str) -> str | None:
         """The experiment whose students teach, if there is one; it has no teacher itself, and all seeds needed."""
         teacher = self.experiment(experiment).get("teacher")
         if teacher is not None:
-            if teacher not in self.experiments or self.experiments[teacher].get("teacher"):
+            if (
+                not isinstance(teacher, str)
+                or teacher not in self.experiments
+                or self.experiments[teacher].get("teacher")
+            ):
                 raise UserError(f"experiments.{experiment}.teacher = {teacher!r}: name an experiment without a teacher")
             if lacking := set(self.seeds_of(experiment)) - set(self.seeds_of(teacher)):
                 raise UserError(f"experiments.{experiment}.teacher = {teacher!r}: it lacks seed {min(lacking)}")

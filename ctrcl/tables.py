@@ -15,7 +15,7 @@ import pandas as pd
 from ctrcl import datasets, methods, statistics
 from ctrcl.files import UserError, read_json
 from ctrcl.rendering import Lead, Table, signed, spanned
-from ctrcl.settings import Settings, recorded
+from ctrcl.settings import CONF, Settings, recorded
 from ctrcl.statistics import Interval
 
 STUDENTS = ("a", "b", "ensemble")
@@ -84,7 +84,10 @@ def load(results: Path, scale: str, dataset: str, table: str = "main") -> pd.Dat
 
 def shared_seeds(settings: Settings, experiments: list[str]) -> list[int]:
     """The seeds that all experiments of a table have: only these enter it."""
-    return sorted(set.intersection(*(set(settings.seeds_of(name)) for name in experiments)))
+    seeds = sorted(set.intersection(*(set(settings.seeds_of(name)) for name in experiments)))
+    if not seeds:
+        raise UserError(f"{', '.join(experiments)} have no seed in common, so no table can hold them; correct {CONF}/")
+    return seeds
 
 
 def settings_of(results: Path, scale: str) -> Settings:
@@ -118,6 +121,11 @@ def _check_record(settings: Settings, path: Path, experiment: str) -> None:
     expected["machine"] = {key: now["machine"][key] for key in ("threads", "accelerator", "devices", "precision")}
     if changed := [key for key, value in expected.items() if made.get(key) != value]:
         raise UserError(f"{path} was made with another {changed[0]} than the scale's params.yaml says; {AGAIN}")
+    if teacher := settings.teacher_of(experiment):
+        taught_by = path.with_name(f"{teacher}.json")
+        _check_record(settings, taught_by, teacher)
+        if read_json(taught_by).get("weights") != made.get("teacher"):
+            raise UserError(f"{path} learnt from other weights than {taught_by} says; {AGAIN}")
 
 
 def _check_rows(
@@ -167,7 +175,8 @@ def main(results: Path, scale: str, dataset: str, reference: str = "alone", tabl
                 gap = statistics.paired(mine, parts[rival, student], "dsc")
             lines.append(line | _flat("difference", gap))
     frame = pd.DataFrame(lines)
-    alike = frame[[settings.students_of(name) == settings.students_of(reference) for name in frame["experiment"]]]
+    same = _networks(settings, reference)
+    alike = frame[[_networks(settings, name) == same for name in frame["experiment"]]]
     leads = {student: lead(parts, alike, student) for student in STUDENTS}
     sure = [(found.best, student) for student, found in leads.items() if found.gap.sign > 0]
     frame["bold"] = [key in sure for key in frame[["experiment", "student"]].itertuples(index=False, name=None)]
@@ -178,7 +187,7 @@ def main(results: Path, scale: str, dataset: str, reference: str = "alone", tabl
 def title(settings: Settings, experiment: str, reference: str) -> str:
     """What a table calls an experiment; teachers are called so, and other networks than the reference's are named."""
     name = methods.title(experiment, settings.experiment(experiment))
-    if experiment in {run.teacher for run in settings.distilled.values()}:
+    if experiment != reference and experiment in {run.teacher for run in settings.distilled.values()}:
         name = "Teachers"
     chosen = settings.students_of(experiment)
     if chosen == settings.students_of(reference):
@@ -189,11 +198,15 @@ def title(settings: Settings, experiment: str, reference: str) -> str:
 
 def rival_of(settings: Settings, experiments: list[str], experiment: str, reference: str) -> str | None:
     """What an experiment is compared to: the reference, or, with other networks, their training alone in this table."""
-    students = settings.students_of(experiment)
     alone = [name for name in experiments if settings.experiment(name)["method"] == "alone"]
-    found = (name for name in (reference, *alone) if settings.students_of(name) == students)
-    rival = next(found, None)
+    networks = _networks(settings, experiment)
+    rival = next((name for name in (reference, *alone) if _networks(settings, name) == networks), None)
     return None if rival == experiment else rival
+
+
+def _networks(settings: Settings, experiment: str) -> tuple[Any, str]:
+    """What is deployed: the students and their decoder."""
+    return settings.students_of(experiment), methods.configured(experiment, settings.experiment(experiment))[1].decoder
 
 
 def summary(rows: pd.DataFrame) -> dict[str, Any]:
@@ -247,8 +260,10 @@ def _notes(settings: Settings, dataset: str, rows: pd.DataFrame, seeds: int) -> 
     ]
     if datasets.get(dataset).drawn:
         notes.append("Drawn data: says nothing about patients.")
-    if not settings.students.pretrained:
-        notes.append("From scratch, no pretrained weights.")
+    scratch = [name for name in rows["experiment"].unique() if not settings.students_of(name).pretrained]
+    if scratch:
+        which = "" if len(scratch) == rows["experiment"].nunique() else f" ({', '.join(scratch)})"
+        notes.append(f"From scratch, no pretrained weights{which}.")
     if rows.groupby("student")["network"].nunique().max() > 1:
         notes.append("Differences: to training alone with the same networks; bold among those of the reference only.")
     return [
@@ -286,13 +301,26 @@ def _compact(table: Table) -> Iterator[str]:
 
 
 def refreshed(text: str, results: Path) -> str:
-    """A page with its tables written anew: what stands between `<!-- table:SCALE/DATASET -->` and `<!-- end -->`."""
+    """A page with its tables written anew: what stands between `<!-- table:SCALE/DATASET -->` and `<!-- end -->`.
+
+    `<!-- methods -->` begins the table of the registry.
+    """
 
     def written(found: re.Match[str]) -> str:
         table = main(results, found[1], found[2])
         return f"<!-- table:{found[1]}/{found[2]} -->\n" + "\n".join(_compact(table)) + "\n<!-- end -->"
 
-    return re.sub(r"<!-- table:([\w-]+)/([\w-]+) -->.*?<!-- end -->", written, text, flags=re.DOTALL)
+    text = re.sub(r"<!-- table:([\w-]+)/([\w-]+) -->.*?<!-- end -->", written, text, flags=re.DOTALL)
+    listed = "<!-- methods -->\n" + "\n".join(_registry()) + "\n<!-- end -->"
+    return re.sub(r"<!-- methods -->.*?<!-- end -->", lambda _: listed, text, flags=re.DOTALL)
+
+
+def _registry() -> Iterator[str]:
+    yield "| method | trains | fidelity | adds to the students' losses | whose |"
+    yield "|---|---|---|---|---|"
+    for method in methods.METHODS.values():
+        equation = method.equation.replace("|", "\\|")
+        yield f"| `{method.name}` | {method.setting} | {method.fidelity} | {equation} | {method.cited} |"
 
 
 def cost(results: Path, settings: Settings, dataset: str) -> str:

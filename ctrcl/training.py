@@ -94,8 +94,9 @@ def learning_rate(step: int, steps: int, settings: Training) -> float:
 
 
 def fabric_of(settings: Settings) -> lightning_fabric.Fabric:
-    """Device, number of devices and precision, as the settings say."""
+    """Device, number of devices and precision, as the settings say; sets the threads of this process."""
     machine = settings.machine
+    torch.set_num_threads(machine.threads)
     strategy = "auto" if machine.devices == 1 else "ddp_spawn"
     return lightning_fabric.Fabric(
         accelerator=machine.accelerator, strategy=strategy, devices=machine.devices, precision=machine.precision
@@ -116,7 +117,6 @@ def fit(job: Job, report: Callable[[int], None] = silent) -> dict[str, Any]:
     Returns:
         Device, seconds (of all sittings), peak memory in MiB, parameters per student.
     """
-    torch.set_num_threads(job.settings.machine.threads)
     fabric = fabric_of(job.settings)
     if fabric.world_size == 1:
         return _fit(fabric, job, report)

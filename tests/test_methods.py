@@ -277,6 +277,16 @@ def test_a_learnt_temperature_moves_against_the_student():
     assert_close(theta.grad, -tau.grad * 20 * raised * (1 - raised))
 
 
+def test_the_contrasts_terms_have_their_published_weights():
+    step, raw = seen(), []
+    for weights in ((1.0, 1.0, 1.0, 1.0), None):
+        method = built({"method": "mcl"} | ({"weights": list(weights)} if weights else {}))
+        torch.manual_seed(2)
+        raw.append(method(step))
+    published = {"vcl": 0.1, "soft_vcl": 1.0, "icl": 0.1, "soft_icl": 1.0}
+    assert {name: float((raw[1][name] / raw[0][name]).detach()) for name in published} == pytest.approx(published)
+
+
 def test_pixels_are_drawn_from_every_class_and_never_where_ignored():
     y = torch.tensor([0] * 50 + [1] * 3 + [IGNORE] * 20)
     found = y[drawn(y, 3, 8)]

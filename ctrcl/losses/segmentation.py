@@ -13,12 +13,18 @@ from ctrcl.losses.targets import IGNORE, class_index, mean_where, one_hot, wide
 
 
 def segmentation(
-    logits: Float[Tensor, "b k *hw"], target: Integer[Tensor, "b *hw"], ignore: int = IGNORE
+    logits: Float[Tensor, "b k *hw"],
+    target: Integer[Tensor, "b *hw"],
+    ignore: int = IGNORE,
+    probabilities: Float[Tensor, "b k *hw"] | None = None,
 ) -> Float[Tensor, ""]:
-    """L_seg = CE + Dice, from one log-softmax; takes logits or log-probabilities alike."""
-    log_probabilities = logits.log_softmax(1)
-    likelihood = _negative_log_likelihood(log_probabilities, target, ignore)
-    return likelihood + dice(log_probabilities.exp(), target, ignore)
+    """L_seg = CE + Dice, from one log-softmax; takes logits or log-probabilities alike.
+
+    With `probabilities`, which the caller has computed already, `logits` are log-probabilities and used as they are.
+    """
+    log_probabilities = logits.log_softmax(1) if probabilities is None else logits
+    p = log_probabilities.exp() if probabilities is None else probabilities
+    return _negative_log_likelihood(log_probabilities, target, ignore) + dice(p, target, ignore)
 
 
 def cross_entropy(

@@ -3,6 +3,7 @@
 - `dml`: Zhang, Xiang, Hospedales, Lu: "Deep mutual learning", CVPR 2018; fidelity `exact`.
 - `masked`: a control of ours: deep mutual learning where the peer is right.
 - `revised`, `swapped`: label revision, Lan et al., arXiv 2404.03693 (2024), and label augmentation; `formula`.
+- `better`: where a peer may teach, Zhu et al., ICCV 2023 (arXiv 2307.12574); `interpretation`.
 - `rectified`: CTRCL's Adaptive Rectification Module, Wu et al., arXiv 2408.13698 (IEEE TCSVT 2024), equations 4 to
   9; fidelity `formula` (known at second hand, pinned by its exact properties).
 - `kdcl_*`: one label for all, out of all students' logits: Guo et al.: "Online knowledge distillation via

@@ -68,10 +68,10 @@ METHODS = {method.name: method for method in (
     Method("masked", "Masked DML", "a control of ours", None,
            "α KL(p_peer || p) where the peer is right", "ours", "online", "masked", o.Exchange),
     Method("revised", "Label revision", "Lan et al.: label revision for distillation, arXiv 2404.03693", 2024,
-           "α KL(λ p_peer + (1-λ) y || p) where the peer is wrong, λ = η / (1 + p_top - p_y)", "formula", "online",
+           "α KL(p_peer, where wrong λ p_peer + (1-λ) y || p), λ = η / (1 + p_top - p_y)", "formula", "online",
            "revised", o.Revised),
-    Method("swapped", "Label swap", "Lan et al.: label augmentation, arXiv 2404.03693", 2024,
-           "α KL(p_peer with p_top and p_y swapped || p)", "formula", "online", "swapped", o.Exchange),
+    Method("swapped", "Label swap", "label augmentation, as in knowledge adjustment", None,
+           "α KL(p_peer, where wrong with p_top and p_y swapped || p)", "formula", "online", "swapped", o.Exchange),
     Method("kdcl", "KDCL", "Guo et al.: Online knowledge distillation via collaborative learning, CVPR", 2020,
            "α T² KL(softmax(z_t / T) || p), one z_t for all", "formula", "online", "collaborative.Shared", o.Joint),
     Method("cross_teaching", "Cross teaching", "Luo et al.: Cross teaching between CNN and Transformer, MIDL", 2022,
@@ -118,7 +118,7 @@ METHODS = {method.name: method for method in (
     Method("acw_skd", "ACW-SKD", "Yu et al.: Adversarial class-wise self-knowledge distillation, Sci. Rep.", 2025,
            "α τ² KL(p || p_aux) + β (auxiliary + features + similarity)", "interpretation", "self",
            "self_distillation.SelfTaught", o.SelfDistilled),
-    Method("dual", "Dual distillation", "Cui et al.: dual distillation, Medical Physics", 2024,
+    Method("dual", "Dual distillation", "Cui et al.: multi-scale learning via dual distillation, Medical Physics", 2024,
            "α mean KD of two teachers + β MPD", "interpretation", "dual", "dual_distillation.DualTaught", o.Dual),
 )}
 # fmt: on

@@ -1,9 +1,9 @@
 """Dual distillation: every student learns from two frozen teachers, a CNN and a Transformer.
 
-Cui et al.: "Dual distillation for light-weight segmentation", Medical Physics 2024, 10.1002/mp.17506; fidelity
-`interpretation`. Known: a light student with a Selective Fusion module, a dual scheme that draws on a CNN and a
-Transformer, and multi-scale prior-knowledge distillation (MPD) out of the Transformer's features. Every other choice
-is ours:
+Cui et al.: "Multi-scale contextual learning for medical image segmentation via dual distillation", Medical Physics
+2024, 10.1002/mp.17506; fidelity `interpretation`. Known: a light student with a Selective Fusion module, a dual scheme
+that draws on a CNN and a Transformer, and multi-scale prior-knowledge distillation (MPD) out of the Transformer's
+features. Every other choice is ours:
 
 - logits: KD at temperature 2 from each teacher, the mean of both, weight alpha = 1;
 - MPD: at each of the four stages the student's feature, projected by a 1x1 convolution to the Transformer's channels,

@@ -16,7 +16,8 @@ from ctrcl.losses.segmentation import segmentation
 from ctrcl.losses.targets import IGNORE
 from ctrcl.models.students import Prediction
 
-PAIRS = (("a", "b"), ("b", "a"))  # each student, and the other
+OTHER = {"a": "b", "b": "a"}
+PAIRS = tuple(OTHER.items())  # each student, and the other
 
 
 class Shape(NamedTuple):
@@ -52,7 +53,10 @@ class Objective(nn.Module):
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         """Terms by name, e.g. `seg_a`, `logits_b`, `alignment_a`; weights included."""
-        terms = {f"seg_{n}": segmentation(seen.log_probabilities, step.target) for n, seen in step.predictions.items()}
+        terms = {
+            f"seg_{name}": segmentation(seen.log_probabilities, step.target, probabilities=seen.probabilities)
+            for name, seen in step.predictions.items()
+        }
         for part in self.parts:
             terms |= part(step)
         return terms

@@ -19,10 +19,9 @@ from ctrcl.losses.class_aware import CategoryPerception, Perception, cfcl, perce
 from ctrcl.losses.memory import ClassMemory
 from ctrcl.methods import options as settable
 from ctrcl.methods.collaborative import towards
-from ctrcl.methods.objective import Shape, Step
+from ctrcl.methods.objective import OTHER, Shape, Step
 from ctrcl.models.students import Prediction
 
-OTHER = {"a": "b", "b": "a"}
 Terms = dict[str, Tensor]
 
 

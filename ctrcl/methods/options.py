@@ -54,9 +54,9 @@ class Ramp(Options):
 
 
 class Contrast(Options):
-    """Of MCL: weights of its four terms, their temperatures, and the pixels of each class in a step."""
+    """Of MCL: weights of VCL, soft VCL, ICL and soft ICL, their temperatures, the pixels of each class in a step."""
 
-    weights: tuple[float, float, float, float] = (0.1, 0.1, 1.0, 1.0)
+    weights: tuple[float, float, float, float] = (0.1, 1.0, 0.1, 1.0)
     temperature: float = Field(0.1, gt=0)
     kd_temperature: float = Field(3.0, gt=0)
     stages: tuple[Stage, ...] = Field((3,), min_length=1)
