@@ -10,7 +10,7 @@ from ctrcl import datasets, runs, settings, tables
 from ctrcl.files import write_json, write_text
 
 DATASET = "phantom-cardiac"
-GAIN = {"alone": 0.0, "dml": 0.01, "rlcl": 0.02, "cfcl": 0.0, "ctrcl": 0.06}  # of DSC
+GAIN = {"alone": 0.0, "dml": 0.01, "rlcl": 0.02, "cfcl": 0.0, "ctrcl": 0.06, "teachers": 0.1, "kd": 0.05}  # of DSC
 PARAMETERS = {"a": 5_000_000, "b": 3_500_000}
 CASES, SIZE = 12, 32
 
@@ -28,10 +28,11 @@ def make(root: Path, seeds: list[int] | None = None) -> Path:
     chosen = settings.recorded("smoke", root / "results")
     truth, image = pictures()
     (place / "samples" / DATASET).mkdir(parents=True)
-    for number, experiment in enumerate(chosen.tables["main"][DATASET]):
+    listed = dict.fromkeys(name for table in chosen.tables.values() for name in table[DATASET])
+    for number, experiment in enumerate(listed):
         rng = np.random.default_rng(number)
         write_rows(place / "cases" / DATASET / f"{experiment}.csv", rows(chosen, experiment, rng))
-        curves = pd.concat([curve(seed, experiment, rng) for seed in chosen.seeds])
+        curves = pd.concat([curve(seed, experiment, rng) for seed in chosen.seeds_of(experiment)])
         text = curves.to_csv(index=False, float_format="%.6f", lineterminator="\n")
         write_text(place / "curves" / DATASET / f"{experiment}.csv", text)
         write_json(place / "runs" / DATASET / f"{experiment}.json", record(chosen, experiment))
@@ -48,9 +49,10 @@ def rows(chosen: settings.Settings, experiment: str, rng: np.random.Generator) -
     """Two cases a patient; how hard a case is does not depend on the experiment. Case 3 lacks the first class."""
     hard = np.random.default_rng(99).normal(0, 0.08, (CASES, 3))
     lines = []
-    for seed in chosen.seeds:
+    students = chosen.students_of(experiment)
+    for seed in chosen.seeds_of(experiment):
         for student in tables.STUDENTS:
-            network = getattr(chosen.students, student, None)
+            network = getattr(students, student, None)
             for case in range(CASES):
                 for k, name in enumerate(datasets.get(DATASET).classes[1:]):
                     dsc = float(np.clip(0.7 + GAIN[experiment] + hard[case, k] + rng.normal(0, 0.01), 0, 1))
@@ -59,7 +61,7 @@ def rows(chosen: settings.Settings, experiment: str, rng: np.random.Generator) -
                         "experiment": experiment,
                         "seed": seed,
                         "student": student,
-                        "network": network.network if network else "resnet10t+pvt_v2_b0",
+                        "network": network.network if network else f"{students.a.network}+{students.b.network}",
                         "kind": network.kind if network else "ensemble",
                         "case": f"{case:04}",
                         "patient": f"{case // 2:03}",
@@ -105,7 +107,8 @@ def record(chosen: settings.Settings, experiment: str) -> dict:
     return {
         "scale": "smoke",
         "identity": runs.identity(chosen, DATASET, experiment, data="a checksum"),
-        "seeds": {str(seed): cost for seed in chosen.seeds},
+        "seeds": {str(seed): cost for seed in chosen.seeds_of(experiment)},
+        "weights": runs.sha256(*runs.Places("smoke", DATASET, experiment).kept_weights()),
     }
 
 

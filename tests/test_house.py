@@ -187,6 +187,7 @@ def test_the_readmes_tables_are_those_of_the_results():
 
     text = (REPOSITORY / "README.md").read_text()
     assert "<!-- table:laptop/phantom-cardiac -->" in text
+    assert "<!-- methods -->" in text
     assert tables.refreshed(text, REPOSITORY / "results") == text, "run `ctrcl report --readme`"
 
 

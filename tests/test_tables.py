@@ -72,6 +72,7 @@ def test_an_experiment_of_another_table_is_no_leftover(results):
     params = results / "smoke/params.yaml"
     values = tables.settings_of(results, "smoke").model_dump(mode="json")
     values["tables"] = {"main": {DATASET: ["alone", "dml"]}, "parts": {DATASET: ["alone", "rlcl", "cfcl", "ctrcl"]}}
+    values["tables"]["offline"] = {DATASET: ["alone", "teachers", "kd"]}
     values |= settings.enumerated(values["tables"], "smoke", values["experiments"])
     params.write_text(str(values).replace("None", "null").replace("True", "true").replace("False", "false"))
     assert set(tables.load(results, "smoke", DATASET)["experiment"]) == {"alone", "dml"}
@@ -123,6 +124,58 @@ def test_runs_of_two_codes_data_or_versions_enter_no_table_together(results, key
     record["identity"][key] = "another"
     write_json(path, record)
     assert f"dml and alone were made with different {key}" in refused(results)
+
+
+# other tables than the main one
+
+
+def test_a_table_takes_the_seeds_that_all_its_experiments_have(untouched):
+    rows = tables.load(untouched, "smoke", DATASET, "offline")
+    assert set(rows["seed"]) == {0}
+    assert "1 seed;" in tables.main(untouched, "smoke", DATASET, table="offline").notes[0]
+
+
+def test_other_networks_are_named_and_compared_to_nothing_but_their_own_training_alone(untouched):
+    found = tables.main(untouched, "smoke", DATASET, table="offline")
+    teachers, kd = row(found, "teachers", "a"), row(found, "kd", "a")
+    assert teachers["title"] == "Teachers: resnet14t + pvt_v2_b1"
+    assert teachers["rival"] == ""
+    assert np.isnan(teachers["difference"])
+    assert kd["rival"] == "alone"
+    assert kd["difference"] == pytest.approx(0.05, abs=0.02)
+    assert found.mixed
+    assert "or training alone with the same networks" in found.text()
+    assert "Student a (resnet" not in found.text()
+    assert found.leads["a"].best == "kd"
+
+
+def test_the_same_networks_with_another_decoder_are_other_networks(tmp_path):
+    chosen = tables.settings_of(factory.make(tmp_path), "smoke")
+    listed = ["alone", "dual", "alone-selective", "acw-skd"]
+    rivals = {name: tables.rival_of(chosen, listed, name, "alone") for name in listed}
+    assert rivals == {"alone": None, "dual": "alone-selective", "alone-selective": None, "acw-skd": "alone"}
+
+
+def test_a_pupil_of_other_weights_than_the_teachers_are_is_refused(results):
+    path = results / f"smoke/runs/{DATASET}/teachers.json"
+    write_json(path, read_json(path) | {"weights": "others"})
+    with pytest.raises(UserError, match=r"kd\.json learnt from other weights than .*teachers\.json says"):
+        tables.main(results, "smoke", DATASET, table="offline")
+
+
+def test_experiments_without_a_common_seed_make_no_table(untouched):
+    values = tables.settings_of(untouched, "smoke").model_dump(mode="json")
+    values["experiments"]["dml"]["seeds"] = [1]
+    chosen = settings.parse(values, "params.yaml")
+    with pytest.raises(UserError, match="teachers, dml have no seed in common"):
+        tables.shared_seeds(chosen, ["teachers", "dml"])
+
+
+def test_the_registrys_table_has_a_line_for_every_method(untouched):
+    page = tables.refreshed("<!-- methods -->\n<!-- end -->", untouched)
+    assert len(page.splitlines()) == len(methods.METHODS) + 4
+    for method in methods.METHODS.values():
+        assert f"| `{method.name}` | {method.setting} | {method.fidelity} |" in page
 
 
 def test_a_pages_tables_are_written_between_its_marks(untouched, table):
@@ -189,7 +242,9 @@ def test_one_row_per_experiment_and_student_in_the_order_of_the_settings(table):
     found = table.frame[["experiment", "student"]].apply(tuple, axis=1).tolist()
     assert found == [(e, s) for e in ("alone", "dml", "rlcl", "cfcl", "ctrcl") for s in ("a", "b", "ensemble")]
     assert list(table.frame["title"][::3]) == [
-        methods.title(e, o) for e, o in factory.compose([0])["experiments"].items() if e in factory.GAIN
+        methods.title(e, o)
+        for e, o in factory.compose([0])["experiments"].items()
+        if e in ("alone", "dml", "rlcl", "cfcl", "ctrcl")
     ]
 
 
