@@ -242,20 +242,22 @@ def comparison(table: Table) -> Drawing:
     groups = list(table.frame.groupby("student", sort=False))
     names = list(dict.fromkeys(table.frame["experiment"]))
     alt = f"{table.dataset}: DSC with 95 % interval of {', '.join(names)}, by student; the numbers stand in the table."
-    figure = _drawing(WIDTH, 0.75 + 0.28 * len(names), alt)
+    labels = [fill(short(table.title(name)), 30) for name in names]
+    rows_high = [0.14 + 0.14 * len(label.splitlines()) for label in labels]  # inches
+    places = dict(zip(names, -np.cumsum(rows_high) + np.array(rows_high) / 2, strict=True))
+    figure = _drawing(WIDTH, 0.75 + sum(rows_high), alt)
     axes = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
     for ax, (student, rows) in zip(axes, groups, strict=True):
         origin = rows.loc[rows["experiment"] == table.reference, "dsc"].iloc[0]
         ax.axvline(origin, color="#999999", linewidth=0.8, linestyle=":")
         for row in rows.to_dict("records"):
-            height, colour = -names.index(row["experiment"]), OKABE_ITO[names.index(row["experiment"]) % 8]
+            height, colour = places[row["experiment"]], OKABE_ITO[names.index(row["experiment"]) % 8]
             ax.plot([row["dsc_low"], row["dsc_high"]], [height, height], color=colour)
             ax.plot(row["dsc"], height, "o", color=colour, mfc=colour if row["bold"] else "white", markersize=5)
         network = f": {rows['network'].iloc[0]}" if rows["network"].nunique() == 1 else ""
         ax.set(title="ensemble" if student == "ensemble" else f"student {student}{network}", xlabel="DSC (0 to 1)")
         ax.locator_params(axis="x", nbins=4)
-    labels = [fill(short(table.title(name)), 28) for name in names]
-    axes[0].set_yticks([-place for place in range(len(names))], labels)
+    axes[0].set_yticks(list(places.values()), labels)
     reference = short(table.title(table.reference))
     text = f"{table.dataset}: mean and 95 % interval; filled: bold in the table; dotted: {reference}."
     _below(figure, text, datasets.get(table.dataset))
