@@ -25,6 +25,45 @@ from ctrcl.training import Team
 PAIRS = {64: (("resnet10t", "pvt_v2_b0"), ("resnet18", "pvt_v2_b1"), 32, 8)}  # students, teachers, width, batch
 PAPER = (("resnet50", "pvt_v2_b2"), ("resnet101", "pvt_v2_b4"), 64, 2)
 CLASSES = 4
+# experiments of conf/: every method, and every form that costs differently
+METHODS = [
+    "dml",
+    "masked",
+    "revised",
+    "swapped",
+    "kdcl-naive",
+    "kdcl-minlogit",
+    "kdcl-linear",
+    "kdcl-general",
+    "cross-teaching",
+    "mcl",
+    "afd",
+    "hfd-bsd",
+    "rlcl",
+    "cfcl",
+    "cfcl-response",
+    "cfcl-prototype",
+    "ctrcl",
+    "kd",
+    "dkd",
+    "dist",
+    "cwd",
+    "at",
+    "at-paper",
+    "fitnet",
+    "skd",
+    "ifvd",
+    "cirkd",
+    "mgd",
+    "emkd",
+    "ctkd",
+    "rlcl-offline",
+    "cfcl-offline",
+    "ctrcl-offline",
+    "acw-skd",
+    "alone-selective",
+    "dual",
+]
 
 
 def team_of(values: dict, size: int, device: torch.device) -> Team:
@@ -90,9 +129,7 @@ def main() -> None:
     """Print a line per experiment."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     known = settings.compose("laptop")["experiments"]
-    each = {values["method"]: name for name, values in reversed(known.items()) if "students" not in values}
-    default = [*reversed(each.values()), "cfcl-response", "cfcl-prototype", "kdcl-linear", "kdcl-general", "at-paper"]
-    parser.add_argument("--methods", nargs="+", default=[name for name in default if name != "alone"], choices=known)
+    parser.add_argument("--methods", nargs="+", default=METHODS, choices=known)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=15, help="pairs of steps")
