@@ -134,16 +134,10 @@ def train(dataset: Dataset, experiment: Experiment) -> None:
 
 @app.command()
 def evaluate(dataset: Dataset, experiment: Experiment) -> None:
-    """Compute the metrics again from the kept label maps (MAE needs probabilities and is kept)."""
-    from ctrcl import evaluation, runs, settings, tables
-    from ctrcl.preparation import Prepared
+    """Compute the metrics again from the kept label maps; needs no weights."""
+    from ctrcl import runs, settings
 
-    chosen = settings.load()
-    chosen.size(dataset)
-    chosen.experiment(experiment)
-    places = runs.Places(chosen.scale, dataset, experiment)
-    rows = tables.read_rows(places.cases)
-    evaluation.write_rows(places.cases, evaluation.reevaluate(rows, places.predictions, Prepared(places.prepared)))
+    runs.evaluate(settings.load(), dataset, experiment)
 
 
 @app.command()

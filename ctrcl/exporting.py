@@ -1,6 +1,6 @@
 """`ctrcl export`: one student as safetensors and as ONNX, without anything that it was trained with.
 
-The ONNX graph is what evaluation does to prepared images: input `image`, B C S S in [0, 1], B any number and S the size
+The ONNX graph is what inference does to prepared images: input `image`, B C S S in [0, 1], B any number and S the size
 that the student was built for; output `probabilities`, B K S S. The standardisation is inside. To segment an image of
 another size, resize it, resize the probabilities back, then take the largest class.
 """
@@ -20,7 +20,7 @@ OPSET = 18  # the least that torch's exporter writes
 
 
 class Deployed(nn.Module):
-    """A student from the image to the probabilities, as in `evaluation.probabilities`."""
+    """A student from the image to the probabilities, as in `inference.probabilities`."""
 
     def __init__(self, student: Student):
         super().__init__()

@@ -21,6 +21,7 @@ from ctrcl import datasets, methods, tables
 from ctrcl.datasets import Benchmark
 from ctrcl.files import UserError, read_text, replacing
 from ctrcl.rendering import Table, short
+from ctrcl.rows import AGAIN, read_rows
 
 OKABE_ITO = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#F0E442")
 ERRORS = {"right": "#56B4E9", "missed": "#F0E442", "false": "#D55E00", "wrong class": "#CC79A7"}
@@ -135,7 +136,7 @@ def qualitative(results: Path, scale: str, dataset: str, student: str) -> Drawin
 
 def _scores(path: Path, student: str) -> dict[str, float]:
     """DSC by case of the first seed, mean over the defined classes."""
-    rows = tables.read_rows(path)
+    rows = read_rows(path)
     mine = rows[(rows["student"] == student) & (rows["seed"] == rows["seed"].iloc[0])]
     if mine.empty:
         raise UserError(f"{path} holds no student {student!r}; it has: {', '.join(sorted(set(rows['student'])))}")
@@ -232,7 +233,7 @@ def _curve(path: Path) -> pd.DataFrame:
 
     curve = pd.read_csv(StringIO(read_text(path)))
     if lacking := {"seed", "epoch", "dsc_a", "dsc_b"} - set(curve.columns):
-        raise UserError(f"{path} lacks the columns {', '.join(sorted(lacking))}; restore it, or {tables.AGAIN}")
+        raise UserError(f"{path} lacks the columns {', '.join(sorted(lacking))}; restore it, or {AGAIN}")
     return curve
 
 

@@ -59,6 +59,14 @@ def write_json(path: Path | str, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
 
+def write_arrays(path: Path | str, arrays: dict[str, Any]) -> None:
+    """Write NumPy arrays by name as compressed .npz, whole or not at all; equal arrays are equal bytes."""
+    import numpy as np
+
+    with replacing(path) as draft, open(draft, "wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
 def read_text(path: Path | str) -> str:
     """Read UTF-8 text; a missing or unreadable file is a `UserError` that names it."""
     try:

@@ -14,8 +14,8 @@ from ctrcl.cases import Case
 from ctrcl.datasets.kvasir import picture
 from ctrcl.datasets.nifti import read
 from ctrcl.datasets.pairs import finite
-from ctrcl.evaluation import on_grid, probabilities
 from ctrcl.files import UserError, replacing
+from ctrcl.inference import planes_of
 from ctrcl.models.students import Student, load
 from ctrcl.preparation import cut
 
@@ -53,7 +53,8 @@ def _label_map(student: Student, benchmark: datasets.Benchmark, image: np.ndarra
     """Class index on the image's own grid, slices last."""
     shape = image.shape if benchmark.volumes else image.shape[:2]
     piece = cut(Case("", "", image, np.zeros(shape, np.uint8)), benchmark, student.design.size)
-    planes = on_grid(probabilities(student, piece.images), (shape[0], shape[1])).argmax(1).astype(np.uint8)
+    parts = [part["it"].argmax(1) for part in planes_of({"it": student}, piece.images, (shape[0], shape[1]))]
+    planes = np.concatenate(parts).astype(np.uint8)
     return np.moveaxis(planes, 0, 2) if benchmark.volumes else planes[0]
 
 

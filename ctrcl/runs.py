@@ -3,7 +3,8 @@
 A seed works in `artifacts/checkpoints/<key>/seed<k>/`, where the key is a hash of everything that the numbers depend
 on (settings, data, code, versions, threads). An interrupted run therefore resumes, a finished seed is not run again,
 and a checkpoint of anything else is never found. When all seeds are done the results are moved to their places and
-the checkpoints go. Imports no torch: the workers do, once, in a fork server.
+the checkpoints go. Weights and label maps that are here already, of this very key, are only evaluated anew: after a
+change of the metrics `dvc repro` trains nothing. Imports no torch: the workers do, once, in a fork server.
 """
 
 import fcntl
@@ -14,20 +15,25 @@ import subprocess
 import sys
 import time
 import traceback
+from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from queue import Empty
 from typing import Any
 
+import pandas as pd
 from tqdm import tqdm
 
-from ctrcl import methods
+from ctrcl import evaluation, methods
 from ctrcl.files import UserError, advised, fingerprint, read_json, read_text, replacing, sha256, write_json, write_text
+from ctrcl.preparation import Prepared
+from ctrcl.rows import write_rows
 from ctrcl.settings import Settings
 
 PACKAGE = Path(__file__).parent
-# what a trained number depends on; `dvc.yaml` names the same
-SOURCES = ("models", "losses", "methods", "batches.py", "training.py", "evaluation.py", "metrics.py")
+# what weights and label maps depend on, and what is computed from these; `dvc.yaml` names the same
+SOURCES = ("models", "losses", "methods", "batches.py", "training.py", "inference.py")
+MEASURES = ("evaluation.py", "metrics.py", "rows.py")
 VERSIONS = ("torch", "timm", "monai", "numpy", "scipy", "pillow", "lightning-fabric")
 
 
@@ -49,10 +55,15 @@ class Places:
         """The files of the weights, in order."""
         return sorted(self.weights.glob("*.safetensors"))
 
+    def checksums(self) -> dict[str, str]:
+        """Of what training leaves."""
+        kept = {"weights": self.kept_weights(), "predictions": sorted(self.predictions.glob("*"))}
+        return {name: sha256(*paths) for name, paths in (kept | {"curves": [self.curves]}).items()}
 
-def sources() -> list[Path]:
-    """The files that a trained number depends on."""
-    named = [PACKAGE / name for name in SOURCES]
+
+def sources(names: tuple[str, ...] = SOURCES) -> list[Path]:
+    """The files that numbers depend on."""
+    named = [PACKAGE / name for name in names]
     return sorted(path for name in named for path in (name.rglob("*.py") if name.is_dir() else [name]))
 
 
@@ -65,7 +76,7 @@ def identity(settings: Settings, dataset: str, experiment: str, data: str) -> di
         "name": experiment,
         "experiment": settings.experiment(experiment),
         "students": settings.students_of(experiment).model_dump(mode="json"),
-        "training": chosen["training"],
+        "training": settings.training_of(experiment).model_dump(mode="json"),
         "augmentation": chosen["augmentation"],
         "machine": {key: chosen["machine"][key] for key in ("threads", "accelerator", "devices", "precision")},
         "data": data,
@@ -105,24 +116,67 @@ def train(settings: Settings, dataset: str, experiment: str, root: Path = Path("
     if teacher and not Places(settings.scale, dataset, teacher).record.exists():
         raise UserError(f"{experiment} learns from {teacher}; run `ctrcl train {dataset} {teacher}` first")
     known = identity(settings, dataset, experiment, sha256(manifest))
-    folder = root / fingerprint([known])
-    costs = _all_seeds(settings, dataset, experiment, places.prepared, folder)
-    record = {
-        "scale": settings.scale,
-        "identity": known,
-        "source": committed(),
-        "machine": platform.machine(),
-        "seeds": {str(seed): cost for seed, cost in zip(settings.seeds_of(experiment), costs, strict=True)},
-    }
-    _deliver(folder, places, record)
-    shutil.rmtree(folder)
+    if trained(places, known, settings.seeds_of(experiment)):
+        told = f"{dataset} {experiment}: its weights are of this very code, data and settings, so it is only evaluated"
+        print(f"{told} (to train it again, remove {places.weights})", file=sys.stderr)
+    else:
+        folder = root / fingerprint([known])
+        costs = _all_seeds(settings, dataset, experiment, places.prepared, folder)
+        record = {
+            "scale": settings.scale,
+            "identity": known,
+            "source": committed(),
+            "machine": platform.machine(),
+            "seeds": {str(seed): cost for seed, cost in zip(settings.seeds_of(experiment), costs, strict=True)},
+        }
+        _deliver(folder, places, record)
+        shutil.rmtree(folder)
+    evaluate(settings, dataset, experiment)
+
+
+def trained(places: Places, known: dict[str, Any], seeds: list[int]) -> bool:
+    """Whether weights, label maps and curves of this very identity are here, all seeds, as they were written."""
+    try:
+        record = read_json(places.record)
+        there = places.checksums()
+    except (UserError, OSError):
+        return False
+    same = record.get("identity") == known and set(record.get("seeds", {})) == {str(seed) for seed in seeds}
+    return same and all(record.get(name) == value for name, value in there.items())
+
+
+def evaluate(settings: Settings, dataset: str, experiment: str) -> None:
+    """Compute the rows of all seeds from the kept label maps; the record says with which code.
+
+    Raises:
+        UserError: the run or its label maps are missing.
+    """
+    settings.size(dataset)
+    places, seeds = Places(settings.scale, dataset, experiment), settings.seeds_of(experiment)
+    if not places.record.exists():
+        raise UserError(f"{places.record} is missing; run `ctrcl train {dataset} {experiment}` first")
+    record = read_json(places.record)
+    students = settings.students_of(experiment)
+    jobs = [(places, {"dataset": dataset, "experiment": experiment, "seed": seed}, students) for seed in seeds]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["ctrcl.evaluation"])  # of no effect where a server stands from training
+    with ProcessPoolExecutor(min(settings.machine.workers, len(seeds)), context) as pool:
+        parts = list(pool.map(_evaluated, jobs))
+    write_rows(places.cases, pd.concat(parts, ignore_index=True))
+    record["evaluation"] = {"code": sha256(*sources(MEASURES)), "rows": sha256(places.cases)}
+    write_json(places.record, record)
+
+
+def _evaluated(job: tuple[Places, dict[str, Any], Any]) -> pd.DataFrame:
+    places, about, students = job
+    return evaluation.evaluate(places.predictions, Prepared(places.prepared), about, students)
 
 
 def _all_seeds(settings: Settings, dataset: str, experiment: str, prepared: Path, folder: Path) -> list[dict[str, Any]]:
     """Run the seeds that are not done, `workers` at a time, under one progress bar; their costs in order."""
-    plan = settings.training
+    plan = settings.training_of(experiment)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ctrcl.training", "ctrcl.evaluation"])
+    context.set_forkserver_preload(["ctrcl.training", "ctrcl.inference"])
     seeds = settings.seeds_of(experiment)
     waiting = [seed for seed in seeds if not (folder / f"seed{seed}" / "done.json").exists()]
     reports = context.Queue()
@@ -181,9 +235,8 @@ def _listen(reports: Any, bar: tqdm, running: dict[int, Any]) -> None:
 
 
 def _work(given: tuple[Any, ...], reports: Any) -> None:
-    """One seed in its own process: train, evaluate, say that it is done."""
-    from ctrcl import evaluation, training
-    from ctrcl.preparation import Prepared
+    """One seed in its own process: train, test, say that it is done."""
+    from ctrcl import inference, training
 
     values, dataset, experiment, seed, prepared, folder = given
     settings = Settings.model_validate(values)
@@ -202,12 +255,10 @@ def _work(given: tuple[Any, ...], reports: Any) -> None:
         source = Places(settings.scale, dataset, teacher) if teacher else None
         job = training.Job(settings, dataset, experiment, seed, prepared, folder, source.weights if source else None)
         if source:
-            for line in evaluation.confirmed(training.teachers_of(job, device), source.cases, seed, data, device):
+            for line in inference.confirmed(training.teachers_of(job, device), source.cases, seed, data, device):
                 reports.put(("said", f"{dataset} {experiment}, seed {seed}: {line}"))
         cost = training.fit(job, report)
-        about = {"dataset": dataset, "experiment": experiment, "seed": seed}
-        rows = evaluation.evaluate(folder, data, about, settings.students_of(experiment), folder, device)
-        evaluation.write_rows(folder / "cases.csv", rows)
+        inference.predict(folder, data, seed, folder, device)
         write_json(folder / "done.json", cost)
     except UserError as error:
         reports.put(("error", str(error)))
@@ -248,17 +299,16 @@ def _deliver(folder: Path, places: Places, record: dict[str, Any]) -> None:
     with replacing(places.predictions) as draft:
         draft.mkdir()
         for work in seeds.values():
-            for path in sorted(work.glob("seed*.npz")):
+            for path in sorted(work.glob("seed*")):
                 shutil.copyfile(path, draft / path.name)
-    write_text(places.curves, _stacked([work / "curves.csv" for work in seeds.values()], "seed", list(seeds)))
-    write_text(places.cases, _stacked([work / "cases.csv" for work in seeds.values()]))
-    write_json(places.record, record | {"weights": sha256(*places.kept_weights())})
+    write_text(places.curves, _stacked({seed: work / "curves.csv" for seed, work in seeds.items()}))
+    write_json(places.record, record | places.checksums())
 
 
-def _stacked(paths: list[Path], column: str = "", values: list[int] | None = None) -> str:
-    """CSV files of one header, one below the other, with a column more where its values are given."""
-    parts = [read_text(path).splitlines() for path in paths]
-    lines = [f"{column},{parts[0][0]}" if values else parts[0][0]]
-    for number, (_, *body) in enumerate(parts):
-        lines += [f"{values[number]},{line}" if values else line for line in body]
-    return "\n".join(lines) + "\n"
+def _stacked(paths: dict[int, Path]) -> str:
+    """The CSV files of all seeds, of one header, one below the other, the seed in a column more."""
+    parts = {seed: read_text(path).splitlines() for seed, path in paths.items()}
+    head = next(iter(parts.values()))[0]
+    return (
+        "\n".join([f"seed,{head}", *(f"{seed},{line}" for seed, (_, *body) in parts.items() for line in body)]) + "\n"
+    )

@@ -21,15 +21,14 @@ from torch import Tensor
 
 from ctrcl import methods
 from ctrcl.batches import scaled, standardised
-from ctrcl.evaluation import save_maps
-from ctrcl.files import UserError, replacing
+from ctrcl.files import UserError, replacing, write_arrays
 from ctrcl.losses.soft_labels import rectify
 from ctrcl.methods.collaborative import CategoryAware
 from ctrcl.models.students import Prediction, load, load_tensors
 from ctrcl.preparation import Prepared
+from ctrcl.rows import read_rows
 from ctrcl.runs import Places
 from ctrcl.settings import Settings
-from ctrcl.tables import read_rows
 
 RANKS = ("best", "median", "worst")
 
@@ -61,7 +60,7 @@ def collect(settings: Settings, dataset: str) -> None:
         for experiment in experiments:
             weights = Places(settings.scale, dataset, experiment).weights
             values = settings.experiment(experiment)
-            save_maps(
+            write_arrays(
                 draft / f"{experiment}.npz",
                 shown | _seen(weights, settings.seeds_of(experiment)[0], experiment, values, shown),
             )

@@ -5,7 +5,7 @@ default: what a run does can be read off its `params.yaml` (a method's own optio
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
@@ -22,6 +22,9 @@ class Strict(BaseModel):
     """Settings: no unknown keys, nothing converted behind the user's back, nothing changed later."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+Model = TypeVar("Model", bound=Strict)
 
 
 class Network(Strict):
@@ -111,8 +114,8 @@ class Page(Strict):
 class Settings(Strict):
     """All of `params.yaml`. What stands below `tables` follows from it: the lists that `dvc.yaml` enumerates.
 
-    Beside its method and options, an experiment may have `students` (what differs from those of all), `seeds` (some of
-    those of all) and `teacher` (the experiment whose students teach).
+    Beside its method and options, an experiment may have `students` and `training` (what differs from those of all),
+    `seeds` (some of those of all) and `teacher` (the experiment whose students teach).
     """
 
     scale: str
@@ -137,14 +140,21 @@ class Settings(Strict):
 
     def students_of(self, experiment: str) -> Students:
         """The students of an experiment: those of all, with what it says otherwise."""
-        said = self.experiment(experiment).get("students", {})
-        values = self.students.model_dump()
-        for name, value in said.items() if isinstance(said, dict) else [("students", said)]:
+        return self._own(experiment, "students", self.students)
+
+    def training_of(self, experiment: str) -> Training:
+        """The budget of an experiment: that of all, with what it says otherwise; tables name what differs."""
+        return self._own(experiment, "training", self.training)
+
+    def _own(self, experiment: str, key: str, shared: Model) -> Model:
+        said = self.experiment(experiment).get(key, {})
+        values = shared.model_dump()
+        for name, value in said.items() if isinstance(said, dict) else [(key, said)]:
             values[name] = {**values[name], **value} if isinstance(value, dict) and name in ("a", "b") else value
         try:
-            return Students.model_validate(values)
+            return type(shared).model_validate(values)
         except ValidationError as error:
-            raise UserError(f"experiments.{experiment}.students: {_first(error)}") from None
+            raise UserError(f"experiments.{experiment}.{key}: {_first(error)}") from None
 
     def seeds_of(self, experiment: str) -> list[int]:
         """The seeds of an experiment; one that is not among those of all is a `UserError`."""
@@ -220,7 +230,12 @@ def parse(values: Any, origin: str) -> Settings:
             for name in experiments:
                 if name not in settings.experiments:
                     raise UserError(f"{origin}: tables.{table}.{dataset}: unknown experiment {name!r}")
-                settings.students_of(name), settings.seeds_of(name), settings.teacher_of(name)
+                (
+                    settings.students_of(name),
+                    settings.training_of(name),
+                    settings.seeds_of(name),
+                    settings.teacher_of(name),
+                )
     expected = enumerated(settings.tables, settings.scale, settings.experiments)
     found = settings.model_dump(include=set(expected))
     if found != expected:

@@ -13,16 +13,11 @@ import numpy as np
 import pandas as pd
 
 from ctrcl import datasets, methods, statistics
-from ctrcl.files import UserError, read_json
+from ctrcl.files import UserError, read_json, sha256
 from ctrcl.rendering import Lead, Table, signed, spanned
+from ctrcl.rows import AGAIN, STUDENTS, read_rows
 from ctrcl.settings import CONF, Settings, recorded
 from ctrcl.statistics import Interval
-
-STUDENTS = ("a", "b", "ensemble")
-WORDS = ["dataset", "experiment", "student", "network", "kind", "case", "patient", "class", "unit"]
-NUMBERS = ["dsc", "jac", "mae", "hd95", "assd", "dsc_field", "hd95_field", "voxels_true", "voxels_predicted"]
-COLUMNS = [*WORDS[:2], "seed", *WORDS[2:8], *NUMBERS[:5], "unit", *NUMBERS[5:]]
-AGAIN = "run `dvc repro`"
 
 
 def find_results(start: Path = Path()) -> Path:
@@ -31,23 +26,6 @@ def find_results(start: Path = Path()) -> Path:
         if (start / up / "results").is_dir():
             return start / up / "results"
     raise UserError(f"there is no results/ in {start.resolve()} or above it; work in the project folder, or {AGAIN}")
-
-
-def read_rows(path: Path) -> pd.DataFrame:
-    """Rows of one experiment on one data set; a missing file or a wrong column is a `UserError`."""
-    try:
-        rows = pd.read_csv(path, dtype=dict.fromkeys(WORDS, str), keep_default_na=False, na_values=[""])
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; {AGAIN}") from None
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}); restore it, or {AGAIN}") from None
-    if list(rows.columns) != COLUMNS:
-        odd = sorted(set(rows.columns) ^ set(COLUMNS)) or ["their order"]
-        raise UserError(f"{path} has the wrong columns ({', '.join(odd)}); restore it, or {AGAIN}")
-    wrong = [name for name in ["seed", *NUMBERS] if not pd.api.types.is_numeric_dtype(rows[name])]
-    if wrong:
-        raise UserError(f"{path}: column {wrong[0]} holds something that is not a number; restore it, or {AGAIN}")
-    return rows
 
 
 def load(results: Path, scale: str, dataset: str, table: str = "main") -> pd.DataFrame:
@@ -69,17 +47,25 @@ def load(results: Path, scale: str, dataset: str, table: str = "main") -> pd.Dat
         leftover = ", ".join(f"{name}.csv" for name in extra)
         raise UserError(f"{place} holds {leftover}, which no table of {results / scale}/params.yaml lists; remove it")
     parts: list[pd.DataFrame] = []
-    shared: tuple[str, dict[str, Any]] | None = None
+    made: dict[str, dict[str, Any]] = {}
     for name in experiments:
-        _check_record(settings, results / scale / "runs" / dataset / f"{name}.json", name)
-        record = read_json(results / scale / "runs" / dataset / f"{name}.json")["identity"]
-        shared = shared or (name, record)
-        if odd := [key for key in ("data", "code", "versions") if record.get(key) != shared[1].get(key)]:
-            raise UserError(f"{dataset}: {name} and {shared[0]} were made with different {odd[0]}; {AGAIN}")
-        parts.append(read_rows(place / f"{name}.csv"))
-        _check_rows(settings, parts[-1], parts[0], place / f"{name}.csv", dataset, name)
+        path = place / f"{name}.csv"
+        made[name] = record = _check_record(settings, results / scale / "runs" / dataset / f"{name}.json", name)
+        if odd := _differing(record, made[experiments[0]]):
+            raise UserError(f"{dataset}: {name} and {experiments[0]} were made with different {odd}; {AGAIN}")
+        parts.append(read_rows(path))
+        _check_rows(settings, parts[-1], parts[0], path, dataset, name)
+        if record.get("evaluation", {}).get("rows") != sha256(path):
+            raise UserError(f"{path} is not what its run wrote (another checksum); restore it, or {AGAIN}")
     seeds = shared_seeds(settings, experiments)
     return pd.concat([part[part["seed"].isin(seeds)] for part in parts], ignore_index=True)
+
+
+def _differing(record: dict[str, Any], other: dict[str, Any]) -> str | None:
+    """In what two runs differ that share a table and must not."""
+    pairs = {key: (record["identity"].get(key), other["identity"].get(key)) for key in ("data", "code", "versions")}
+    pairs["metrics"] = tuple(made.get("evaluation", {}).get("code") for made in (record, other))
+    return next((key for key, (one, two) in pairs.items() if one != two), None)
 
 
 def shared_seeds(settings: Settings, experiments: list[str]) -> list[int]:
@@ -107,8 +93,8 @@ def listed(settings: Settings, dataset: str, table: str) -> list[str]:
     return rows[dataset]
 
 
-def _check_record(settings: Settings, path: Path, experiment: str) -> None:
-    """Provenance is there, of all seeds, and of these settings."""
+def _check_record(settings: Settings, path: Path, experiment: str) -> dict[str, Any]:
+    """Provenance is there, of all seeds, and of these settings; returns it."""
     if not path.exists():
         raise UserError(f"{path} is missing: rows without provenance enter no table; {AGAIN}")
     record = read_json(path)
@@ -116,7 +102,8 @@ def _check_record(settings: Settings, path: Path, experiment: str) -> None:
     if lacking:
         raise UserError(f"{path} lacks seed {', '.join(lacking)}; {AGAIN}")
     made, now = record.get("identity", {}), settings.model_dump(mode="json")
-    expected = {"experiment": settings.experiment(experiment)} | {key: now[key] for key in ("training", "augmentation")}
+    expected = {"experiment": settings.experiment(experiment), "augmentation": now["augmentation"]}
+    expected["training"] = settings.training_of(experiment).model_dump(mode="json")
     expected["students"] = settings.students_of(experiment).model_dump(mode="json")
     expected["machine"] = {key: now["machine"][key] for key in ("threads", "accelerator", "devices", "precision")}
     if changed := [key for key, value in expected.items() if made.get(key) != value]:
@@ -126,6 +113,7 @@ def _check_record(settings: Settings, path: Path, experiment: str) -> None:
         _check_record(settings, taught_by, teacher)
         if read_json(taught_by).get("weights") != made.get("teacher"):
             raise UserError(f"{path} learnt from other weights than {taught_by} says; {AGAIN}")
+    return record
 
 
 def _check_rows(
@@ -204,9 +192,10 @@ def rival_of(settings: Settings, experiments: list[str], experiment: str, refere
     return None if rival == experiment else rival
 
 
-def _networks(settings: Settings, experiment: str) -> tuple[Any, str]:
-    """What is deployed: the students and their decoder."""
-    return settings.students_of(experiment), methods.configured(experiment, settings.experiment(experiment))[1].decoder
+def _networks(settings: Settings, experiment: str) -> tuple[Any, ...]:
+    """What is deployed, and the budget: only such are compared that share both."""
+    deployed = settings.students_of(experiment), settings.training_of(experiment)
+    return *deployed, methods.configured(experiment, settings.experiment(experiment))[1].decoder
 
 
 def summary(rows: pd.DataFrame) -> dict[str, Any]:
@@ -264,6 +253,9 @@ def _notes(settings: Settings, dataset: str, rows: pd.DataFrame, seeds: int) -> 
     if scratch:
         which = "" if len(scratch) == rows["experiment"].nunique() else f" ({', '.join(scratch)})"
         notes.append(f"From scratch, no pretrained weights{which}.")
+    longer = {name: settings.training_of(name) for name in rows["experiment"].unique()}
+    if own := [f"{name} ({plan.epochs})" for name, plan in longer.items() if plan != settings.training]:
+        notes.append(f"Epochs: {settings.training.epochs}, but of {', '.join(own)}.")
     if rows.groupby("student")["network"].nunique().max() > 1:
         notes.append("Differences: to training alone with the same networks; bold among those of the reference only.")
     return [

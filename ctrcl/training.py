@@ -127,7 +127,7 @@ def fit(job: Job, report: Callable[[int], None] = silent) -> dict[str, Any]:
 
 def _fit(fabric: lightning_fabric.Fabric, job: Job, report: Callable[[int], None]) -> dict[str, Any]:
     begun = time.perf_counter()
-    plan, data = job.settings.training, Prepared(job.prepared)
+    plan, data = job.settings.training_of(job.experiment), Prepared(job.prepared)
     team = assemble(job, data, fabric.device)
     optimizer = torch.optim.AdamW(team.parameters(), plan.learning_rate, weight_decay=plan.weight_decay, fused=True)
     model, optimizer = fabric.setup(team, optimizer)

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from ctrcl import datasets, runs, settings, tables
-from ctrcl.files import write_json, write_text
+from ctrcl import datasets, rows, runs, settings
+from ctrcl.files import read_json, sha256, write_json, write_text
 
 DATASET = "phantom-cardiac"
 GAIN = {"alone": 0.0, "dml": 0.01, "rlcl": 0.02, "cfcl": 0.0, "ctrcl": 0.06, "teachers": 0.1, "kd": 0.05}  # of DSC
@@ -31,32 +31,41 @@ def make(root: Path, seeds: list[int] | None = None) -> Path:
     listed = dict.fromkeys(name for table in chosen.tables.values() for name in table[DATASET])
     for number, experiment in enumerate(listed):
         rng = np.random.default_rng(number)
-        write_rows(place / "cases" / DATASET / f"{experiment}.csv", rows(chosen, experiment, rng))
+        rows.write_rows(place / "cases" / DATASET / f"{experiment}.csv", drawn(chosen, experiment, rng))
         curves = pd.concat([curve(seed, experiment, rng) for seed in chosen.seeds_of(experiment)])
         text = curves.to_csv(index=False, float_format="%.6f", lineterminator="\n")
         write_text(place / "curves" / DATASET / f"{experiment}.csv", text)
-        write_json(place / "runs" / DATASET / f"{experiment}.json", record(chosen, experiment))
+        path = place / "cases" / DATASET / f"{experiment}.csv"
+        write_json(place / "runs" / DATASET / f"{experiment}.json", record(chosen, experiment, path))
         np.savez_compressed(place / "samples" / DATASET / f"{experiment}.npz", **samples(truth, image, rng))
     return root / "results"
 
 
 def write_rows(path: Path, frame: pd.DataFrame) -> None:
-    """As `evaluation.write_rows`, without torch."""
-    write_text(path, frame.to_csv(index=False, float_format="%.6f", lineterminator="\n"))
+    """Other rows, as if their run had written them."""
+    rows.write_rows(path, frame)
+    place = path.parents[2] / "runs" / DATASET / f"{path.stem}.json"
+    if place.exists():
+        write_json(place, read_json(place) | {"evaluation": measured(path)})
 
 
-def rows(chosen: settings.Settings, experiment: str, rng: np.random.Generator) -> pd.DataFrame:
+def measured(path: Path) -> dict:
+    """What `runs.evaluate` says in a record."""
+    return {"code": runs.sha256(*runs.sources(runs.MEASURES)), "rows": sha256(path)}
+
+
+def drawn(chosen: settings.Settings, experiment: str, rng: np.random.Generator) -> pd.DataFrame:
     """Two cases a patient; how hard a case is does not depend on the experiment. Case 3 lacks the first class."""
     hard = np.random.default_rng(99).normal(0, 0.08, (CASES, 3))
     lines = []
     students = chosen.students_of(experiment)
     for seed in chosen.seeds_of(experiment):
-        for student in tables.STUDENTS:
+        for student in rows.STUDENTS:
             network = getattr(students, student, None)
             for case in range(CASES):
                 for k, name in enumerate(datasets.get(DATASET).classes[1:]):
                     dsc = float(np.clip(0.7 + GAIN[experiment] + hard[case, k] + rng.normal(0, 0.01), 0, 1))
-                    line = dict.fromkeys(tables.COLUMNS, 0.0) | {
+                    line = dict.fromkeys(rows.COLUMNS, 0.0) | {
                         "dataset": DATASET,
                         "experiment": experiment,
                         "seed": seed,
@@ -78,7 +87,7 @@ def rows(chosen: settings.Settings, experiment: str, rng: np.random.Generator) -
                         "voxels_predicted": 480,
                     }
                     lines.append(line | odd(case, k, seed, student))
-    return pd.DataFrame(lines)[tables.COLUMNS]
+    return pd.DataFrame(lines)[rows.COLUMNS]
 
 
 def odd(case: int, k: int, seed: int, student: str) -> dict:
@@ -101,7 +110,7 @@ def curve(seed: int, experiment: str, rng: np.random.Generator) -> pd.DataFrame:
     return pd.DataFrame({"seed": seed, "epoch": epoch, "step": 2 * epoch, "seg_a": 1 / epoch, **dsc, "agreement": rise})
 
 
-def record(chosen: settings.Settings, experiment: str) -> dict:
+def record(chosen: settings.Settings, experiment: str, path: Path) -> dict:
     """Provenance as `runs.train` writes it."""
     cost = {"device": "cpu", "seconds": 61.5, "peak_mib": 700, "parameters": PARAMETERS}
     return {
@@ -109,6 +118,7 @@ def record(chosen: settings.Settings, experiment: str) -> dict:
         "identity": runs.identity(chosen, DATASET, experiment, data="a checksum"),
         "seeds": {str(seed): cost for seed in chosen.seeds_of(experiment)},
         "weights": runs.sha256(*runs.Places("smoke", DATASET, experiment).kept_weights()),
+        "evaluation": measured(path),
     }
 
 

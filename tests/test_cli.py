@@ -34,7 +34,7 @@ def refused(done, *parts):
         (("train", "phantom-cardiac", "alon"), ["unknown experiment 'alon'", "alone, dml"]),
         (("prepare", "phantom-cardiac"), ["data/phantom-cardiac"]),
         (("samples", "phantom-cardiac"), ["alone.csv is missing", "ctrcl train"]),
-        (("evaluate", "phantom-cardiac", "alone"), ["alone.csv"]),
+        (("evaluate", "phantom-cardiac", "alone"), ["alone.json is missing", "ctrcl train phantom-cardiac alone"]),
         (("scale", "huge"), ["unknown scale 'huge'", "laptop"]),
         (("train", "phantom-cardiac"), ["xperiment", "ctrcl --help"]),
         (("trian",), ["No such command 'trian'"]),

@@ -7,8 +7,8 @@ import torch
 from torch.testing import assert_close
 
 from ctrcl import exporting
-from ctrcl.evaluation import probabilities
 from ctrcl.files import UserError
+from ctrcl.inference import probabilities
 from ctrcl.models.networks import NETWORKS
 from ctrcl.models.students import Design, Student, load, save
 

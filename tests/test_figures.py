@@ -8,6 +8,7 @@ from numpy.testing import assert_allclose
 
 from ctrcl import datasets, figures, tables
 from ctrcl.files import UserError
+from ctrcl.rows import read_rows
 
 DATASET = factory.DATASET
 
@@ -87,7 +88,7 @@ def test_two_classes_need_no_wrong_class_in_the_legend(results):
 
 def test_a_panel_tells_the_score_of_its_case(results):
     shown = words(figures.qualitative(results, "smoke", DATASET, "b"))
-    rows = tables.read_rows(results / f"smoke/cases/{DATASET}/ctrcl.csv")
+    rows = read_rows(results / f"smoke/cases/{DATASET}/ctrcl.csv")
     mine = rows[(rows["student"] == "b") & (rows["seed"] == 0)].groupby("case")["dsc"].mean()
     for case in ("0002", "0006", "0009"):
         assert f"DSC {mine[case]:.2f}" in shown

@@ -24,16 +24,17 @@ MODULES = sorted((REPOSITORY / "ctrcl").rglob("*.py"))
 FORBIDDEN = {
     "losses": ("models", "methods", "training", "batches", "preparation", "datasets"),
     "models": ("losses", "methods", "training", "batches", "preparation", "datasets"),
-    "methods": ("datasets", "preparation", "batches", "training", "evaluation", "cases"),
+    "methods": ("datasets", "preparation", "batches", "training", "inference", "evaluation", "cases"),
     "datasets": ("models", "losses", "methods", "training", "preparation", "batches"),
     "metrics.py": ("models", "losses", "methods", "datasets", "training"),
     "cases.py": ("datasets", "files", "models", "losses"),
-    "statistics.py": ("training", "models", "losses", "evaluation"),
-    "tables.py": ("training", "models", "losses", "evaluation", "samples"),
-    "figures.py": ("training", "models", "losses", "evaluation", "samples"),
+    "evaluation.py": ("training", "models", "losses", "methods", "inference"),
+    "statistics.py": ("training", "models", "losses", "inference", "evaluation"),
+    "tables.py": ("training", "models", "losses", "inference", "evaluation", "samples"),
+    "figures.py": ("training", "models", "losses", "inference", "evaluation", "samples"),
 }
 WITHOUT_TORCH = ("cases", "files", "settings", "datasets", "preparation", "metrics", "methods", "runs", "importing",
-                 "statistics", "tables", "figures", "notebooks", "cli")  # fmt: skip
+                 "rows", "evaluation", "statistics", "tables", "figures", "notebooks", "cli")  # fmt: skip
 
 
 def imports(path):

@@ -58,7 +58,7 @@ def test_a_label_survives_the_way_down_and_up_within_a_pixel(drawn, tmp_path):
     """Labels at the prepared size, enlarged as probabilities are, against the truth on the original grid."""
     import torch
 
-    from ctrcl.evaluation import on_grid
+    from ctrcl.inference import on_grid
 
     prepare("phantom-abdomen", drawn / "phantom-abdomen", 64, tmp_path / "out")
     data = Prepared(tmp_path / "out")

@@ -13,8 +13,8 @@ import pytest
 import smoke
 
 from ctrcl import runs
-from ctrcl.evaluation import COLUMNS
 from ctrcl.files import UserError, read_json
+from ctrcl.rows import COLUMNS
 
 LONG = ["training.epochs=3", "training.steps_per_epoch=15", "machine.checkpoint_seconds=0.2"]
 RUN = ("train", "phantom-cardiac", "ctrcl")
@@ -65,18 +65,79 @@ def test_rows_have_the_columns_of_the_design(whole):
     assert set(rows["unit"]) == {"mm"}
 
 
-def test_metrics_from_the_kept_label_maps_are_the_rows_again(whole, tmp_path):
-    shutil.copytree(whole, tmp_path / "copy", symlinks=True)
-    before = outputs(tmp_path / "copy")
-    done = smoke.command("evaluate", "phantom-cardiac", "ctrcl", cwd=tmp_path / "copy")
+@pytest.fixture
+def copy(whole, tmp_path):
+    """The finished project once more, to change."""
+    return Path(shutil.copytree(whole, tmp_path / "copy", symlinks=True))
+
+
+def test_what_is_trained_already_is_only_evaluated_anew(whole, copy):
+    """As after a change of the metrics: DVC has removed the rows, and weights and label maps are still there."""
+    (copy / "results/smoke/cases/phantom-cardiac/ctrcl.csv").unlink()
+    done = smoke.command(*RUN, cwd=copy)
     assert done.returncode == 0, done.stderr
-    assert outputs(tmp_path / "copy") == before
+    assert "so it is only evaluated (to train it again, remove artifacts/weights/" in done.stderr
+    assert outputs(copy) == outputs(whole)
+
+
+@pytest.mark.parametrize("part", ["weights/*/*/*/seed0-a.safetensors", "predictions/*/*/*/seed0-mae.csv"])
+def test_what_is_damaged_is_trained_again(whole, copy, part):
+    (path,) = (copy / "artifacts").glob(part)
+    path.write_bytes(path.read_bytes()[:-9])
+    done = smoke.command(*RUN, cwd=copy)
+    assert done.returncode == 0, done.stderr
+    assert "only evaluated" not in done.stderr
+    assert outputs(copy) == outputs(whole)
+
+
+def test_metrics_from_the_kept_label_maps_are_the_rows_again(copy):
+    before = outputs(copy)
+    done = smoke.command("evaluate", *RUN[1:], cwd=copy)
+    assert done.returncode == 0, done.stderr
+    assert outputs(copy) == before
+
+
+def test_mae_is_that_of_the_probabilities_on_the_original_grid(whole, monkeypatch):
+    """Against a loop over cases that holds all probabilities at once."""
+    import numpy as np
+    import torch
+
+    from ctrcl.inference import on_grid, probabilities
+    from ctrcl.models.students import load
+    from ctrcl.preparation import Prepared
+
+    monkeypatch.chdir(whole)
+    places = runs.Places("smoke", "phantom-cardiac", "ctrcl")
+    data = Prepared(places.prepared)
+    rows = pd.read_csv(places.cases).set_index(["student", "case", "class"])["mae"]
+    students = {name: load(places.weights / f"seed0-{name}.safetensors")[0] for name in ("a", "b")}
+    for case in data.cases("test"):
+        images = data.images("test")[case["first"] : case["first"] + case["slices"]]
+        p = {name: probabilities(student, images) for name, student in students.items()}
+        p["ensemble"] = torch.stack([p["a"], p["b"]]).mean(0)
+        for name, planes in p.items():
+            on = np.moveaxis(on_grid(planes, tuple(case["shape"][:2])), 0, 3)
+            for k, label in enumerate(data.manifest["classes"][1:], start=1):
+                error = np.abs(on[k] - (data.truth(case) == k)).mean(dtype=np.float64)
+                assert rows[name, case["id"], label] == pytest.approx(error, abs=1e-6)
+
+
+def test_label_maps_that_cannot_be_read_are_named(copy):
+    (path,) = (copy / "artifacts/predictions").glob("*/*/*/seed0-b.npz")
+    path.write_bytes(path.read_bytes()[:100])
+    before = outputs(copy)
+    done = smoke.command("evaluate", *RUN[1:], cwd=copy)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "seed0-b.npz cannot be read" in done.stderr
+    assert outputs(copy) == before
 
 
 def test_provenance_names_settings_data_code_versions_and_cost(whole):
     record = read_json(whole / "results/smoke/runs/phantom-cardiac/ctrcl.json")
     assert record["identity"]["training"]["epochs"] == 3
     assert record["identity"]["code"] == runs.sha256(*runs.sources())
+    assert record["evaluation"]["code"] == runs.sha256(*runs.sources(runs.MEASURES))
+    assert record["evaluation"]["rows"] == runs.sha256(whole / "results/smoke/cases/phantom-cardiac/ctrcl.csv")
     assert {"torch", "timm"} <= set(record["identity"]["versions"])
     assert record["seeds"]["0"]["seconds"] > 0
     assert record["seeds"]["0"]["peak_mib"] > 0

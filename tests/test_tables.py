@@ -12,7 +12,7 @@ import pytest
 import results_factory as factory
 from numpy.testing import assert_allclose
 
-from ctrcl import methods, settings, statistics, tables
+from ctrcl import methods, rows, settings, statistics, tables
 from ctrcl.files import UserError, read_json, write_json
 from ctrcl.rendering import signed, spanned, tex
 
@@ -48,7 +48,7 @@ def refused(results: Path) -> str:
 
 def edit(results: Path, experiment: str, change) -> None:
     path = results / "smoke/cases" / DATASET / f"{experiment}.csv"
-    factory.write_rows(path, change(tables.read_rows(path)))
+    factory.write_rows(path, change(rows.read_rows(path)))
 
 
 # whole or not at all
@@ -102,6 +102,27 @@ def test_a_case_that_stands_there_twice_is_refused(results):
 def test_rows_of_another_experiment_are_refused(results):
     edit(results, "rlcl", lambda rows: rows.assign(experiment="dml"))
     assert "rlcl.csv" in refused(results)
+
+
+def test_rows_that_their_run_did_not_write_are_refused(results):
+    path = results / f"smoke/cases/{DATASET}/ctrcl.csv"
+    rows.write_rows(path, rows.read_rows(path).assign(dsc=0.99))
+    assert "ctrcl.csv is not what its run wrote" in refused(results)
+
+
+def test_two_columns_that_are_swapped_are_noticed(results):
+    path = results / f"smoke/cases/{DATASET}/ctrcl.csv"
+    frame = rows.read_rows(path)
+    rows.write_rows(path, frame.assign(hd95=frame["assd"], assd=frame["hd95"]))
+    assert "ctrcl.csv is not what its run wrote" in refused(results)
+
+
+def test_rows_of_other_metrics_do_not_mix(results):
+    path = results / f"smoke/runs/{DATASET}/dml.json"
+    record = read_json(path)
+    record["evaluation"]["code"] = "other"
+    write_json(path, record)
+    assert "dml and alone were made with different metrics" in refused(results)
 
 
 def test_rows_without_provenance_are_refused(results):
@@ -209,25 +230,18 @@ def test_read_rows_names_the_file(tmp_path, text, told):
     if text is not None:
         path.write_text(text)
     with pytest.raises(UserError, match=told) as error:
-        tables.read_rows(path)
+        rows.read_rows(path)
     assert str(path) in str(error.value)
 
 
 def test_read_rows_refuses_words_among_numbers(results):
     edit(results, "alone", lambda rows: rows.assign(hd95="far"))
     with pytest.raises(UserError, match="column hd95"):
-        tables.read_rows(results / f"smoke/cases/{DATASET}/alone.csv")
+        rows.read_rows(results / f"smoke/cases/{DATASET}/alone.csv")
 
 
 def test_case_ids_keep_their_zeros(untouched):
-    assert "0003" in set(tables.read_rows(untouched / f"smoke/cases/{DATASET}/alone.csv")["case"])
-
-
-def test_the_columns_are_those_that_evaluation_writes():
-    from ctrcl import evaluation
-
-    assert tables.COLUMNS == evaluation.COLUMNS
-    assert tables.STUDENTS == evaluation.STUDENTS
+    assert "0003" in set(rows.read_rows(untouched / f"smoke/cases/{DATASET}/alone.csv")["case"])
 
 
 def test_reading_results_imports_no_torch():
@@ -289,7 +303,7 @@ def test_bold_is_the_best_where_its_lead_excludes_zero(table):
 
 
 def test_nothing_is_bold_where_the_lead_holds_zero(results):
-    twin = tables.read_rows(results / f"smoke/cases/{DATASET}/ctrcl.csv").assign(experiment="rlcl")
+    twin = rows.read_rows(results / f"smoke/cases/{DATASET}/ctrcl.csv").assign(experiment="rlcl")
     noise = np.random.default_rng(0).normal(0, 0.01, len(twin))
     edit(results, "rlcl", lambda _: twin.assign(dsc=(twin["dsc"] + noise).clip(0, 1)))
     table = tables.main(results, "smoke", DATASET)

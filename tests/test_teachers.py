@@ -1,11 +1,13 @@
 """Frozen teachers: trained by their own stage, checked again before anybody learns from them."""
 
+import shutil
+
 import pandas as pd
 import pytest
 import smoke
 import torch
 
-from ctrcl import evaluation, runs, settings, training
+from ctrcl import inference, runs, settings, training
 from ctrcl.files import UserError, read_json
 from ctrcl.models.students import load
 from ctrcl.preparation import Prepared
@@ -66,7 +68,7 @@ def test_a_teacher_with_another_score_than_its_stage_reported_teaches_nobody(pro
     rows["dsc"] = (rows["dsc"] + 0.01).clip(upper=1)
     rows.to_csv(tmp_path / "teachers.csv", index=False)
     with pytest.raises(UserError, match=r"teacher a of teachers .* has DSC .*, but .* says .*; train teachers again"):
-        evaluation.confirmed(training.teachers_of(job), tmp_path / "teachers.csv", 0, Prepared(job.prepared))
+        inference.confirmed(training.teachers_of(job), tmp_path / "teachers.csv", 0, Prepared(job.prepared))
 
 
 def test_a_pupil_without_its_teacher_is_refused(monkeypatch, tmp_path):
@@ -121,10 +123,12 @@ def test_methods_that_draw_or_remember_resume_to_the_same_weights(project, monke
 
 def test_pupils_are_trained_the_same_twice(project, monkeypatch):
     place = places(project, "kd", monkeypatch)
-    first = place.cases.read_bytes()
+    first, before = place.cases.read_bytes(), place.checksums()
+    shutil.rmtree(place.weights)
     done = smoke.command("train", DATASET, "kd", cwd=project[0])
     assert done.returncode == 0, done.stderr
     assert place.cases.read_bytes() == first
+    assert place.checksums() == before
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Fidelity = Literal["exact", "formula", "interpretation", "ours"]
 Setting = Literal["alone", "online", "offline", "self", "dual"]
 TEACHERS = ("offline", "dual")  # settings with frozen teachers
+NO_OPTIONS = ("students", "training", "seeds", "teacher")  # of an experiment; settings.py reads them
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,9 @@ METHODS = {method.name: method for method in (
     Method("mcl", "MCL", "Yang et al.: Mutual contrastive learning, AAAI", 2022,
            "0.1 VCL + 0.1 ICL + soft VCL + soft ICL", "exact", "online", "online.Contrastive", o.Contrast),
     Method("afd", "AFD", "Chung et al.: Feature-map-level online adversarial distillation, ICML", 2020,
-           "α KL(p_peer || p) + β LSGAN(F)", "formula", "online", "dml + online.FeatureGame", o.Adversarial),
+           "α KL(p_peer || p) + 0.1 LSGAN(F)", "formula", "online", "dml + online.FeatureGame", o.Adversarial),
     Method("hfd_bsd", "HFD + BSD", "Zhu et al.: A good student is cooperative and reliable, ICCV", 2023,
-           "β ||F - F_peer||² + α KL(p_peer || p) where the peer is better", "interpretation", "online",
+           "0.1 ||F - F_peer||² + α KL(p_peer || p) where the peer is better", "interpretation", "online",
            "online.Selective", o.Heterogeneous),
     Method("ctrcl", "CTRCL", "Wu et al.: CNN-Transformer rectified collaborative learning, IEEE TCSVT", 2024,
            "α KL(p_peer^r || p) + β L_cfcl (RLCL formula, CFCL interpretation)", "interpretation", "online",
@@ -127,9 +128,9 @@ METHODS = {method.name: method for method in (
 def configured(experiment: str, values: dict[str, Any]) -> tuple[Method, o.Options]:
     """The method of an experiment and its options; a wrong key or value is a `UserError` that names it.
 
-    `students`, `seeds` and `teacher` of an experiment are no options: `settings.py` reads them.
+    `students`, `training`, `seeds` and `teacher` of an experiment are no options: `settings.py` reads them.
     """
-    chosen = {key: value for key, value in values.items() if key not in ("students", "seeds", "teacher")}
+    chosen = {key: value for key, value in values.items() if key not in NO_OPTIONS}
     name = chosen.pop("method", None)
     if name not in METHODS:
         raise UserError(f"experiments.{experiment}.method: unknown method {name!r}; known: {', '.join(METHODS)}")

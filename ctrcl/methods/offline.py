@@ -7,6 +7,7 @@ where several are named, and the larger of two maps resized to the smaller one's
 pixel has no gradient and DKD's second term is zero.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +26,7 @@ from ctrcl.models.students import Prediction
 Terms = dict[str, Tensor]
 
 
-class Taught(nn.Module):
+class Taught(nn.Module, ABC):
     """What all have in common: each student with its teacher, and the modules that a method trains beside it."""
 
     def __init__(self, options: Any, shape: Shape):
@@ -52,9 +53,9 @@ class Taught(nn.Module):
             terms |= {f"{term}_{name}": value for term, value in found.items()}
         return terms
 
+    @abstractmethod
     def terms(self, name: str, seen: Prediction, teacher: Prediction, step: Step) -> Terms:
         """Weighted terms of one student."""
-        raise NotImplementedError
 
     def over_stages(self, loss: Callable[..., Tensor], name: str, seen: Prediction, teacher: Prediction) -> Tensor:
         """Mean over stages of loss(own map, teacher's map, module beside)."""

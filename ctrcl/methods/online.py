@@ -6,11 +6,13 @@
   the terms. Ours: the features (stage 3), the heads (1x1, ReLU, 1x1 to 128 numbers), and that the same at most 32
   pixels of every class are drawn from the whole batch for both students.
 - AFD: Chung, Park, Kim, Kwak: "Feature-map-level online adversarial knowledge distillation", ICML 2020; `formula`.
-  Ours: the stage (3), a 1x1 transfer to the other's channels, one backward for both players (`adversarial.frozen`).
+  Ours: the stage (3), a 1x1 transfer to the other's channels, one backward for both players (`adversarial.frozen`),
+  the game's weight 0.1.
 - HFD + BSD: Zhu, Luo, Zheng, Wang, Wang: "A good student is cooperative and reliable", ICCV 2023 (arXiv
   2307.12574); `interpretation`. Known: low-layer features mimic each other, and logits pass only from the better
   student to the worse, per region and per pixel. Ours: stage 1 through a 1x1 convolution, squared distance of the
-  vectors at unit length; better is who has the lower cross-entropy; regions are squares of 16 pixels; weights 1.
+  vectors at unit length, weight 0.1; better is who has the lower cross-entropy; regions are squares of 16 pixels;
+  the mean of both levels, weight 1.
 """
 
 import math
@@ -150,7 +152,7 @@ class Selective(nn.Module):
             label = soft_labels.dml(other.offered, temperature=self.options.temperature)
             for level, cell in (("pixels", 1), ("regions", self.options.cell)):
                 teaches = soft_labels.better(own.offered, other.offered, step.target, cell)
-                terms[f"{level}_{name}"] = towards(label * teaches.unsqueeze(1), own, self.options, step)
+                terms[f"{level}_{name}"] = towards(label * teaches.unsqueeze(1), own, self.options, step) / 2
         return terms
 
     def mimicry(self, name: str, own: list[Tensor], peer: list[Tensor]) -> Tensor:

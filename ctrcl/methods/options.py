@@ -65,16 +65,19 @@ class Contrast(Options):
 
 
 class Adversarial(Exchange):
-    """Of AFD: beta weighs the features' game."""
+    """Of AFD: beta weighs the features' game. At 1 it drowned the segmentation of the drawn validation images."""
 
-    beta: float = Weight
+    beta: float = Field(0.1, ge=0)
     stages: tuple[Stage, ...] = Field((3,), min_length=1)
 
 
 class Heterogeneous(Exchange):
-    """Of HFD + BSD: alpha weighs the selective soft labels, beta the low-layer mimicry; regions of `cell` pixels."""
+    """Of HFD + BSD: alpha weighs the selective soft labels, beta the low-layer mimicry; regions of `cell` pixels.
 
-    beta: float = Weight
+    At beta = 1 the mimicry drowned the segmentation of the drawn validation images.
+    """
+
+    beta: float = Field(0.1, ge=0)
     stages: tuple[Stage, ...] = Field((1,), min_length=1)
     cell: int = Field(16, ge=1)
 
