@@ -15,6 +15,7 @@ from ctrcl.files import UserError
 from ctrcl.losses import logits, soft_labels
 from ctrcl.losses.segmentation import dice
 from ctrcl.losses.targets import IGNORE
+from ctrcl.methods.dual_distillation import multi_scale
 from ctrcl.methods.objective import Step
 from ctrcl.methods.online import drawn
 from ctrcl.models.students import Design, Prediction, Student, Teacher, count, load, save
@@ -291,6 +292,20 @@ def test_pixels_are_drawn_from_every_class_and_never_where_ignored():
     y = torch.tensor([0] * 50 + [1] * 3 + [IGNORE] * 20)
     found = y[drawn(y, 3, 8)]
     assert sorted(found.tolist()) == [0] * 8 + [1] * 3
+
+
+def test_prior_knowledge_is_matched_over_cells_of_one_two_and_four_positions():
+    """MPD against a loop over cells, on a grid that they do not divide."""
+    own, theirs = (torch.randn(2, 3, 5, 6, dtype=torch.float64, generator=torch.manual_seed(k)) for k in (0, 1))
+
+    def attention(x, cell):
+        rows, columns = (range(0, side, cell) for side in x.shape[2:])
+        means = [[x[:, :, r : r + cell, c : c + cell].mean((2, 3)) for c in columns] for r in rows]
+        flat = torch.stack([torch.stack(line, 2) for line in means], 2).square().mean(1).flatten(1)
+        return flat / flat.norm(dim=1, keepdim=True)
+
+    naive = [(attention(own, cell) - attention(theirs, cell)).norm(dim=1).mean() for cell in (1, 2, 4)]
+    assert_close(multi_scale(own, theirs), sum(naive) / 3)
 
 
 def test_no_factor_is_deep_mutual_learning():

@@ -7,7 +7,7 @@ features. Every other choice is ours:
 
 - logits: KD at temperature 2 from each teacher, the mean of both, weight alpha = 1;
 - MPD: at each of the four stages the student's feature, projected by a 1x1 convolution to the Transformer's channels,
-  and the Transformer's are averaged to 1, 1/2 and 1/4 of their grid (at least one cell); their spatial attention
+  and the Transformer's are averaged over cells of 1, 2 x 2 and 4 x 4 positions (the last ones smaller); their spatial attention
   (mean square over channels, unit length) is matched, AT in the paper's form, mean over stages and scales, beta = 1;
 - Selective Fusion stands in the student's decoder (`models/decoders.py`) and is part of what is deployed.
 """
@@ -58,11 +58,9 @@ class DualTaught(nn.Module):
 
 def multi_scale(student: Tensor, teacher: Tensor) -> Tensor:
     """MPD of one stage: AT in the paper's form at several scales, the mean."""
-    student, teacher = matched(student, teacher)
-    height, width = student.shape[2:]
+    maps = matched(student, teacher)
     found = []
     for scale in SCALES:
-        size = (max(height // scale, 1), max(width // scale, 1))
-        own, theirs = (functional.adaptive_avg_pool2d(x, size) for x in (student, teacher))
+        own, theirs = maps if scale == 1 else (functional.avg_pool2d(x, scale, ceil_mode=True) for x in maps)
         found.append(at(own, theirs, form="paper"))
     return torch.stack(found).mean()
