@@ -67,7 +67,8 @@ class Training(Strict):
 
 
 class Augmentation(Strict):
-    """Drawn per image: flip (probability), rotation (degrees), and relative ranges of the rest."""
+    """Drawn per image: flip (probability), rotation (degrees), and relative ranges of the rest; `elastic` is a share of
+    the image's side (at an eighth, neighbouring control points can meet), `noise` the largest standard deviation."""
 
     flip: float = Share
     rotation: float = Field(ge=0, le=180)
@@ -75,6 +76,8 @@ class Augmentation(Strict):
     brightness: float = Field(ge=0, le=1)
     contrast: float = Field(ge=0, lt=1)
     gamma: float = Field(ge=0, lt=1)
+    elastic: float = Field(ge=0, lt=0.125)
+    noise: float = Field(ge=0, le=1)
 
 
 class Data(Strict):

@@ -1,18 +1,29 @@
 """Batches: one geometry for image and label, nothing from outside counted, nothing that depends on the past."""
 
+import math
+
 import numpy as np
 import pytest
 import smoke
 import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ctrcl.batches import MEAN, STD, Batches, augment, draw, generator, standardised
+from ctrcl import batches, settings
+from ctrcl.batches import MEAN, POINTS, STD, Batches, augment, displacement, draw, draw_bend, generator, standardised
+from ctrcl.files import UserError
 from ctrcl.losses.targets import IGNORE
 from ctrcl.preparation import Prepared
 from ctrcl.settings import Augmentation
 
-STILL = Augmentation(flip=0.0, rotation=0.0, scale=0.0, brightness=0.0, contrast=0.0, gamma=0.0)
-LIVELY = Augmentation(flip=0.5, rotation=40.0, scale=0.3, brightness=0.1, contrast=0.2, gamma=0.2)
+NONE = {"flip": 0.0, "rotation": 0.0, "scale": 0.0, "brightness": 0.0, "contrast": 0.0, "gamma": 0.0}
+OFF = {"elastic": 0.0, "noise": 0.0}
+STILL = Augmentation(**NONE, **OFF)
+LIVELY = Augmentation(flip=0.5, rotation=40.0, scale=0.3, brightness=0.1, contrast=0.2, gamma=0.2, **OFF)
+BENT = LIVELY.model_copy(update={"elastic": 0.06, "noise": 0.05})
 CPU = torch.device("cpu")
+OVERSHOOT = 1.375**2  # sum of the absolute weights halfway between two control points, in both directions
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +95,18 @@ def test_a_step_draws_the_same_whatever_came_before(prepared):
     assert not torch.equal(fresh.at(9)[0], Batches(prepared, 5, LIVELY, 8, CPU).at(9)[0])
 
 
+def test_bends_and_noise_depend_on_seed_and_step_alone_too(prepared):
+    fresh, used = Batches(prepared, 5, BENT, 7, CPU), Batches(prepared, 5, BENT, 7, CPU)
+    for step in range(9):
+        used.at(step)
+    torch.rand(3)
+    for one, other in zip(fresh.at(9), used.at(9), strict=True):
+        assert torch.equal(one, other)
+    for name in ("_bend", "_noise"):
+        drawn = [getattr(Batches(prepared, 5, BENT, seed, CPU), name)(step) for seed in (7, 8) for step in (9, 10)]
+        assert len(torch.unique(torch.cat(drawn).flatten(1).sign(), dim=0)) == 4 * 5, name
+
+
 def test_every_image_is_seen_once_in_a_pass(prepared):
     plain = Batches(prepared, 6, STILL, 0, CPU)
     seen = torch.cat([plain.at(step)[0] for step in range(4)])
@@ -94,3 +117,187 @@ def test_devices_share_a_batch_without_overlap(prepared):
     whole, _ = Batches(prepared, 6, LIVELY, 0, CPU).at(3)
     parts = [Batches(prepared, 6, LIVELY, 0, CPU, share, 2).at(3)[0] for share in range(2)]
     torch.testing.assert_close(torch.stack(parts, 1).flatten(0, 1), whole)
+
+
+def test_devices_share_bends_and_noise_without_overlap(prepared):
+    whole = Batches(prepared, 6, BENT, 0, CPU).at(3)
+    parts = [Batches(prepared, 6, BENT, 0, CPU, share, 3).at(3) for share in range(3)]
+    for number in range(2):
+        torch.testing.assert_close(torch.stack([p[number] for p in parts], 1).flatten(0, 1), whole[number])
+
+
+def as_before(images, labels, drawn):
+    """The augmentation before there were bends and noise, in its own words."""
+    grid = F.affine_grid(drawn[:, :6].reshape(-1, 2, 3), list(images.shape), align_corners=False)
+    moved = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    shifted = F.grid_sample(labels[:, None].float() + 1, grid, mode="nearest", align_corners=False)[:, 0].long() - 1
+    brightness, contrast, gamma = drawn[:, 6:, None, None, None].unbind(1)
+    moved = ((moved - 0.5) * contrast + 0.5 + brightness).clamp(0, 1) ** gamma
+    return standardised(moved), torch.where(shifted < 0, IGNORE, shifted)
+
+
+def test_without_bends_and_noise_the_bytes_are_those_of_before(prepared, monkeypatch):
+    """And neither is drawn."""
+    for name in ("draw_bend", "displacement"):
+        monkeypatch.setattr(batches, name, None)
+    monkeypatch.setattr(torch, "randn", None)
+    ours, order = Batches(prepared, 5, LIVELY, 7, CPU), torch.randperm(24, generator=generator(7, 0, 2))
+    for step in range(8, 12):  # the third pass
+        chosen = order[5 * (step - 8) : 5 * (step - 7)].numpy()
+        images, labels = (
+            torch.from_numpy(array[chosen]) for array in (prepared.images("train"), prepared.labels("train"))
+        )
+        expected = as_before(images, labels.long(), draw(5, LIVELY, generator(7, 1, step)))
+        for one, other in zip(ours.at(step), expected, strict=True):
+            assert torch.equal(one, other)
+
+
+def test_what_is_drawn_is_what_was_drawn_before():
+    """Of a seed and a step: the order and the maps, as they were when the results were made."""
+    first = [-0.708057, -0.361045, 0.0, -0.361045, 0.708057, 0.0, -0.096791, 1.175201, 0.881255]
+    second = [-1.051057, -0.155216, 0.0, -0.155216, 1.051057, 0.0, 0.016754, 0.885809, 0.970801]
+    drawn = draw(2, LIVELY, generator(7, 1, 0))
+    torch.testing.assert_close(drawn, torch.tensor([first, second]), atol=1e-5, rtol=0)
+    assert torch.randperm(8, generator=generator(7, 0, 0)).tolist() == [5, 6, 2, 7, 3, 0, 4, 1]
+
+
+def coordinates(height, width):
+    """An image that holds x, y (0 to 1, linear up to its borders) and 1, and a label that numbers its pixels."""
+    y, x = (torch.arange(n) + 0.5 for n in (height, width))
+    image = torch.stack([(x / width).expand(height, width), (y / height)[:, None].expand(height, width)])
+    numbers = torch.arange(height * width).reshape(height, width) + 256  # none is IGNORE
+    return torch.cat([image, torch.ones(1, height, width)])[None], numbers[None]
+
+
+def raw(images):
+    """Undo the standardisation."""
+    return images * torch.tensor(STD).reshape(3, 1, 1) + torch.tensor(MEAN).reshape(3, 1, 1)
+
+
+@given(height=st.integers(1, 67), width=st.integers(1, 67), seed=st.integers(0, 2**31), elastic=st.floats(0, 0.124))
+def test_a_label_comes_from_the_pixel_that_the_image_says(height, width, seed, elastic):
+    """Flips, rotation, scale and bends together, at any size: the label's pixel is the nearest to where the image's
+    bilinear sample lies, and it is ignored where the larger part of that sample comes from outside."""
+    image, numbers = coordinates(height, width)
+    drawn, bend = draw(1, LIVELY, generator(seed)), draw_bend(1, elastic, generator(seed, 1))
+    drawn[:, 6:] = torch.tensor([0.0, 1.0, 1.0])
+    images, target = augment(image, numbers, drawn, bend)
+    x, y, held = raw(images)[0]
+    counted, whole = target[0] != IGNORE, held > 1 - 1e-6
+    assert (held[counted] > 0.25 - 1e-4).all()
+    assert (held[~counted] < 0.5 + 1e-4).all()
+    row, column = (target[0] - 256) // width, (target[0] - 256) % width
+    for place, found, n in ((x, column, width), (y, row, height)):
+        away = (place * n - 0.5 - found)[counted & whole]
+        assert (away.abs() < 0.5 + 1e-3).all()
+
+
+def test_a_bent_pixel_comes_from_its_affine_place_plus_its_displacement():
+    height, width = 33, 47
+    image, numbers = coordinates(height, width)
+    drawn, bend = draw(6, LIVELY, generator(1)), draw_bend(6, 0.05, generator(2))
+    drawn[:, 6:] = torch.tensor([0.0, 1.0, 1.0])
+    images, _ = augment(image.expand(6, -1, -1, -1), numbers.expand(6, -1, -1), drawn, bend)
+    for number, found in enumerate(raw(images)):
+        moves = [bicubic(bend[number, axis].tolist(), height, width) for axis in range(2)]
+        for i in range(height):
+            for j in range(width):
+                if found[2, i, j] < 1 - 1e-6:
+                    continue
+                here = torch.tensor([(2 * j + 1) / width - 1, (2 * i + 1) / height - 1, 1.0])
+                source = drawn[number, :6].reshape(2, 3) @ here + torch.tensor([move[i][j] for move in moves])
+                torch.testing.assert_close(2 * found[:2, i, j] - 1, source, atol=1e-5, rtol=0)
+
+
+def bicubic(points, height, width):
+    """Values between n x n control points in the middles of the parts of an image, by the definition."""
+    n = len(points)
+
+    def weight(t, a=-0.75):
+        t = abs(t)
+        if t <= 1:
+            return (a + 2) * t**3 - (a + 3) * t**2 + 1
+        return a * (t**3 - 5 * t**2 + 8 * t - 4) if t < 2 else 0.0
+
+    def along(place):
+        first = math.floor(place) - 1
+        return [(min(max(k, 0), n - 1), weight(place - k)) for k in range(first, first + 4)]
+
+    rows, columns = ([along((i + 0.5) * n / side - 0.5) for i in range(side)] for side in (height, width))
+    return [[sum(u * v * points[k][m] for k, u in row for m, v in column) for column in columns] for row in rows]
+
+
+@given(side=st.integers(1, 67), seed=st.integers(0, 2**31), amplitude=st.floats(0, 0.124))
+def test_nothing_moves_further_than_the_amplitude_but_for_the_overshoot(side, seed, amplitude):
+    bend = draw_bend(3, amplitude, generator(seed))
+    assert bend.abs().max() <= 2 * amplitude
+    assert displacement(bend, side, side).abs().max() <= 2 * amplitude * OVERSHOOT + 1e-6
+    assert displacement(bend.sign() * 2 * amplitude, side, side).abs().max() <= 2 * amplitude * OVERSHOOT + 1e-6
+
+
+def test_bends_are_as_wide_as_asked_and_smooth():
+    bend = draw_bend(500, 0.1, generator(0))
+    assert bend.shape == (500, 2, POINTS, POINTS)
+    assert 0.199 < bend.max() <= 0.2
+    assert -0.2 <= bend.min() < -0.199
+    assert abs(bend.std() - 0.2 / math.sqrt(3)) < 0.002
+    field = displacement(bend, 64, 64)
+    assert (field.diff(dim=1).abs().max() * 32) < 0.1 * 2 * 16.5  # the steepest that bicubic weights allow, by pixel
+
+
+def test_bends_bring_pixels_from_outside_that_are_ignored():
+    label = torch.ones(1, 32, 32, dtype=torch.long)
+    bend = torch.zeros(1, 2, POINTS, POINTS)
+    bend[:, 0] = -0.25  # everything comes from an eighth of the side further left
+    images, target = augment(label[:, None].float(), label, draw(1, STILL, generator(0)), bend)
+    assert (target[0, :, :4] == IGNORE).all()
+    assert (target[0, :, 4:] == 1).all()
+    assert (images[0, 0, :, 4:] > images[0, 0, :, :4].max()).all()
+
+
+def test_noise_is_normal_with_a_deviation_up_to_what_is_asked(prepared):
+    noise = torch.cat([Batches(prepared, 24, BENT, 0, CPU)._noise(step) for step in range(60)]).flatten(1)
+    deviation = noise.std(1)
+    assert deviation.max() < 0.05 * 1.15  # 1024 pixels estimate it within a few percent
+    assert abs(deviation.mean() - 0.025) < 0.001
+    assert abs(deviation.std() - 0.05 / math.sqrt(12)) < 0.001
+    ratios = noise / deviation[:, None]
+    assert ratios.mean(1).abs().max() < 0.16
+    assert abs((ratios.abs() < 1).float().mean() - 0.6827) < 0.003
+    assert abs((ratios.abs() > 2).float().mean() - 0.0455) < 0.002
+
+
+def test_noise_is_added_to_images_between_0_and_1_and_leaves_labels_alone():
+    source = generator(0)
+    image, noise = torch.full((4, 3, 32, 32), 0.5), 0.1 * torch.randn(4, 3, 32, 32, generator=source)
+    label, drawn = torch.randint(0, 4, (4, 32, 32), generator=source), draw(4, STILL, generator(1))
+    images, target = augment(image, label, drawn, noise=noise)
+    torch.testing.assert_close(raw(images), (0.5 + noise).clamp(0, 1))
+    assert torch.equal(target, label)
+    images, _ = augment(image, label, drawn, noise=100 * noise)
+    assert raw(images).min() > -1e-6
+    assert raw(images).max() < 1 + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [(key, value) for key in OFF for value in (-0.01, 1.01, "0.1", None, math.nan)] + [("elastic", 0.125)],
+)
+def test_an_amplitude_out_of_range_is_one_line_that_names_its_key(key, value, monkeypatch):
+    monkeypatch.chdir(smoke.REPOSITORY)
+    values = settings.compose("smoke")
+    assert values["augmentation"] | OFF == values["augmentation"]
+    values["augmentation"][key] = value
+    with pytest.raises(UserError, match=rf"params\.yaml: augmentation\.{key} = ") as caught:
+        settings.parse(values, "params.yaml")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_bends_as_a_cpu_does_and_repeats_its_noise(prepared):
+    gpu, bent = torch.device("cuda"), BENT.model_copy(update={"noise": 0.0})
+    here, there = (Batches(prepared, 5, bent, 7, device).at(2) for device in (CPU, gpu))
+    torch.testing.assert_close(here[0], there[0].cpu(), atol=1e-3, rtol=0)
+    assert (here[1] == there[1].cpu()).float().mean() > 0.999
+    noisy = [Batches(prepared, 5, BENT, 7, gpu).at(2)[0] for _ in range(2)]
+    assert torch.equal(*noisy)
