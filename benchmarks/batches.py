@@ -1,0 +1,77 @@
+"""What drawing and augmenting a batch costs, as a share of the training step that it feeds.
+
+    python benchmarks/batches.py                          # laptop scale: at most 15 %
+    python benchmarks/batches.py --paper --device cuda    # 224 pixels, the paper's networks: at most 5 %
+
+`Batches.at` on colour images, with the augmentations of the scale and again with `elastic` and `noise` on, beside
+forward, CTRCL's loss, backward and AdamW of both students. All are timed in turn, and the median of the ratios of
+neighbours is printed with its quartiles, so that a machine that slows down slows all.
+"""
+
+import argparse
+import statistics
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from methods import stepper, timed
+
+from ctrcl import methods, settings
+from ctrcl.batches import Batches
+from ctrcl.models.students import Design, Student
+from ctrcl.settings import Augmentation
+from ctrcl.training import Team
+
+LAPTOP = ("laptop", ("resnet10t", "pvt_v2_b0"), 64, 8, 40)  # scale, students, pixels, batch, repeats
+PAPER = ("paper", ("resnet50", "pvt_v2_b2"), 224, 16, 3)
+WIDTH, CLASSES, IMAGES = 64, 4, 64
+MORE = {"elastic": 0.03, "noise": 0.05}
+
+
+def team_of(networks: tuple[str, str], size: int, device: torch.device) -> Team:
+    """Two students of CTRCL."""
+    torch.manual_seed(0)
+    designs = {name: Design(n, 3, CLASSES, size, WIDTH, "light") for name, n in zip("ab", networks, strict=True)}
+    students = {name: Student(design).to(device) for name, design in designs.items()}
+    widths = {name: student.widths for name, student in students.items()}
+    return Team(students, methods.build("ctrcl", {"method": "ctrcl"}, widths, CLASSES, {}), {}).to(device)
+
+
+def prepared(size: int) -> SimpleNamespace:
+    """Images of noise and labels in blocks, as a prepared data set hands them out."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (IMAGES, 3, size, size), np.uint8)
+    labels = rng.integers(0, CLASSES, (IMAGES, size // 8, size // 8), np.uint8).repeat(8, 1).repeat(8, 2)
+    return SimpleNamespace(images=lambda part: images, labels=lambda part: labels)
+
+
+def main() -> None:
+    """Print a line for the augmentations of the scale and one for all."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--paper", action="store_true", help="224 pixels, resnet50 and pvt_v2_b2: slow on a CPU")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--repeats", type=int, help="steps that are timed")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    device = torch.device(arguments.device)
+    scale, networks, size, count, repeats = PAPER if arguments.paper else LAPTOP
+    usual, data = settings.compose(scale)["augmentation"], prepared(size)
+    kinds = {"as the scale has it": usual, "with elastic and noise": usual | MORE}
+    ways = {name: Batches(data, count, Augmentation(**values), 0, device) for name, values in kinds.items()}
+    step = stepper(team_of(networks, size, device), *next(iter(ways.values())).at(0))
+    rounds = []
+    for number in range((arguments.repeats or repeats) + 2):
+        drawn = [timed(lambda: batches.at(number), device) for batches in ways.values()]  # noqa: B023
+        rounds.append([timed(step, device), *drawn])
+    steps, *times = zip(*rounds[2:], strict=True)  # the first two warm up
+    print(f"{size} pixels, batch {count}, {networks[0]} and {networks[1]}, {device}: ", end="")
+    print(f"a step takes {1e3 * statistics.median(steps):.0f} ms")
+    for name, taken in zip(ways, times, strict=True):
+        shares = sorted(100 * mine / whole for mine, whole in zip(taken, steps, strict=True))
+        low, high = shares[len(shares) // 4], shares[3 * len(shares) // 4]
+        line = f"{name:22} {1e3 * statistics.median(taken):.2f} ms, {statistics.median(shares):.2f} % of it"
+        print(f"{line} ({low:.2f} to {high:.2f})")
+
+
+if __name__ == "__main__":
+    main()
