@@ -14,13 +14,20 @@ from ctrcl.files import UserError
 from ctrcl.models.networks import NETWORKS
 
 STRIDES = (4, 8, 16, 32)
+# a size that timm does not name: for runs of minutes, in which Swin-T (28 M) hardly begins to learn
+SMALLER: dict[str, tuple[str, dict[str, Any]]] = {
+    "swin_pico": (
+        "swin_tiny_patch4_window7_224",
+        {"embed_dim": 32, "depths": (2, 2, 2, 2), "num_heads": (1, 2, 4, 8)},
+    ),
+}
 
 
 class Encoder(nn.Module):
     """A backbone by its timm name; `widths` are the channels of its four maps.
 
     Args:
-        network: timm's name, e.g. `resnet50`, `pvt_v2_b2`, `swin_tiny_patch4_window7_224`.
+        network: timm's name, e.g. `resnet50`, `pvt_v2_b2`, `swin_tiny_patch4_window7_224`, or one of `SMALLER`.
         channels: of the image.
         size: pixels a side of the (square) images; some Transformers are built for one size.
         pretrained: timm's pretrained weights. Out of reach is a `UserError`, never a random start.
@@ -28,14 +35,17 @@ class Encoder(nn.Module):
 
     def __init__(self, network: str, channels: int, size: int, pretrained: bool = False):
         super().__init__()
-        if not timm.is_model(network):
+        name, sizes = SMALLER.get(network, (network, {}))
+        if sizes and pretrained:
+            raise UserError(f"{network} has no pretrained weights; set `pretrained: false`, or name {name}")
+        if not timm.is_model(name):
             near = ", ".join(timm.list_models(f"*{network.split('_')[0]}*")[:5]) or "see timm.list_models()"
             raise UserError(f"unknown network {network!r}; timm knows: {near}; MONAI brings: {', '.join(NETWORKS)}")
-        options: dict[str, Any] = {"features_only": True, "in_chans": channels, "pretrained": pretrained}
+        options: dict[str, Any] = {"features_only": True, "in_chans": channels, "pretrained": pretrained, **sizes}
         if "swin" in network:
             options["img_size"] = size
         try:
-            self.backbone = timm.create_model(network, **options)
+            self.backbone = timm.create_model(name, **options)
         except Exception as error:
             if not pretrained:
                 raise
