@@ -23,6 +23,7 @@ NETWORKS = (
     "pvt_v2_b0",
     "pvt_v2_b2",
     "swin_tiny_patch4_window7_224",
+    "swin_pico",
     "convnext_atto",
     "mobilenetv3_small_050",
 )
@@ -43,7 +44,7 @@ def test_every_backbone_gives_four_channel_first_maps_at_strides_4_to_32(network
 START_AT_2 = ("monai/BasicUNetPlusPlus", "monai/UNETR")  # their maps lie at strides 2 to 16
 DESIGNS = [
     *(Design(name, 3, 5, 64, 16) for name in ("resnet10t", "pvt_v2_b0", "convnext_atto", "mobilenetv3_small_100")),
-    Design("swin_tiny_patch4_window7_224", 3, 5, 64, 16),
+    Design("swin_pico", 3, 5, 64, 16),
     Design("resnet10t", 3, 5, 64, 16, "selective"),
     Design("pvt_v2_b0", 3, 5, 64, 16, "selective"),
     *(Design(name, 3, 5, 64, 16) for name in WHOLE),
@@ -163,7 +164,14 @@ def test_whole_networks_start_at_random():
 
 def fusion(width=8):
     torch.manual_seed(0)
-    return SelectiveFusion(width).double().eval()
+    module = SelectiveFusion(width).double().eval()
+    nn.init.normal_(module.excite.weight)  # as after some training
+    return module
+
+
+def test_fusion_starts_as_the_sum_of_its_branches():
+    module, x = SelectiveFusion(8).eval(), images(2, 8, 5, 6)
+    assert_close(module(x), sum(branch(x) for branch in module.branches))
 
 
 def test_fusion_weights_sum_to_one_per_channel_and_depend_on_the_image():
@@ -185,7 +193,7 @@ def test_fusion_is_the_formula_position_by_position():
         scores = (module.excite.weight @ hidden + module.excite.bias).tolist()
         for c in range(8):
             share = 1 / (1 + torch.tensor(scores[8 + c] - scores[c], dtype=torch.float64).exp())
-            assert_close(fused[b, c], share * near[b, c] + (1 - share) * far[b, c])
+            assert_close(fused[b, c], 2 * (share * near[b, c] + (1 - share) * far[b, c]))
 
 
 def test_fusion_sees_five_pixels_far_and_keeps_what_its_branches_agree_on():
@@ -195,7 +203,7 @@ def test_fusion_sees_five_pixels_far_and_keeps_what_its_branches_agree_on():
             branch[0].weight.zero_()
             branch[0].weight[range(8), range(8), 1, 1] = 1  # both branches are the identity
     x = images(2, 8, 5, 6).double().relu()
-    assert_close(module(x), x / (1 + module.branches[0][1].eps) ** 0.5)
+    assert_close(module(x), 2 * x / (1 + module.branches[0][1].eps) ** 0.5)
     reach = torch.zeros(1, 8, 9, 9, dtype=torch.float64).requires_grad_()
     (seen,) = torch.autograd.grad(fusion().branches[1][0](reach)[0, :, 4, 4].sum(), reach)
     rows = seen[0, 0].nonzero()[:, 0].unique().tolist()

@@ -48,7 +48,9 @@ def test_a_run_depends_on_the_sources_that_dvc_yaml_names():
 
     stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
     named = {dep.removeprefix("ctrcl/") for dep in stages["train"]["do"]["deps"] if dep.startswith("ctrcl/")}
-    assert named == set(runs.SOURCES)
+    assert named == {*runs.SOURCES, *runs.MEASURES}
+    taught = {dep.removeprefix("ctrcl/") for dep in stages["distil"]["do"]["deps"] if dep.startswith("ctrcl/")}
+    assert taught == named
 
 
 def test_dvc_yaml_stays_readable():

@@ -8,7 +8,8 @@ features. Every other choice is ours:
 - logits: KD at temperature 2 from each teacher, the mean of both, weight alpha = 1;
 - MPD: at each of the four stages the student's feature, projected by a 1x1 convolution to the Transformer's channels,
   and the Transformer's are averaged over cells of 1, 2 x 2 and 4 x 4 positions (the last ones smaller); their spatial
-  attention (mean square over channels, unit length) is matched, AT in the paper's form, mean over stages and scales, beta = 1;
+  attention (mean square over channels, unit length) is matched, AT in the paper's form, mean over stages and scales,
+  beta = 1;
 - Selective Fusion stands in the student's decoder (`models/decoders.py`) and is part of what is deployed.
 """
 

@@ -27,7 +27,8 @@ class SelectiveFusion(nn.Module):
     Known is that a light student has a Selective Fusion module. We read it as a selective kernel (Li et al., CVPR
     2019): the branches' sum, averaged over positions, goes through a bottleneck, and a softmax over branches weighs
     the channels. Ours are the place (the decoder's refinement), the branches (3x3, and 3x3 dilated by 2, which sees
-    5x5), the bottleneck (a quarter of the channels, no norm, so that one image is a batch) and its biases.
+    5x5), the bottleneck (a quarter of the channels, no norm, so that one image is a batch) and its biases. It starts as
+    the branches' plain sum (equal weights, times their number): with random halves it learnt much more slowly.
     """
 
     def __init__(self, width: int):
@@ -35,6 +36,8 @@ class SelectiveFusion(nn.Module):
         self.branches = nn.ModuleList([_refine(width), _refine(width, dilation=2)])
         self.squeeze = nn.Sequential(nn.Linear(width, width // 4), nn.ReLU(inplace=True))
         self.excite = nn.Linear(width // 4, len(self.branches) * width)
+        nn.init.zeros_(self.excite.weight)
+        nn.init.zeros_(self.excite.bias)
 
     def weigh(self, seen: Float[Tensor, "b n c h w"]) -> Float[Tensor, "b n c"]:
         """The branches' weights, which sum to one in every channel of every image."""
@@ -42,9 +45,9 @@ class SelectiveFusion(nn.Module):
         return self.excite(self.squeeze(pooled)).unflatten(1, seen.shape[1:3]).softmax(1)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """The branches' weighted sum."""
+        """The branches' weighted mean, times their number."""
         seen = torch.stack([branch(x) for branch in self.branches], dim=1)
-        return (self.weigh(seen)[..., None, None] * seen).sum(1)
+        return len(self.branches) * (self.weigh(seen)[..., None, None] * seen).sum(1)
 
 
 class Decoder(nn.Module):
