@@ -11,7 +11,10 @@ from ctrcl.files import UserError, write_text
 
 STUDENTS = ("a", "b", "ensemble")
 WORDS = ["dataset", "experiment", "student", "network", "kind", "case", "patient", "class", "unit"]
-NUMBERS = ["dsc", "jac", "mae", "hd95", "assd", "dsc_field", "hd95_field", "voxels_true", "voxels_predicted"]
+NUMBERS = [
+    *("dsc", "jac", "mae", "hd95", "assd", "dsc_field", "hd95_field", "voxels_true", "voxels_predicted"),
+    *("boundary_error", "mislocalised", "components_missed"),
+]
 COLUMNS = [*WORDS[:2], "seed", *WORDS[2:8], *NUMBERS[:5], "unit", *NUMBERS[5:]]
 AGAIN = "run `dvc repro`"
 
