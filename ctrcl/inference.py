@@ -5,6 +5,7 @@ probabilities, at double cost: it tells collaboration from ensembling. What eval
 since it needs probabilities, MAE; metrics are computed from these as often as one likes, without weights.
 """
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+import torch.utils.flop_counter
 from jaxtyping import Float
 from torch import Tensor
 
@@ -94,6 +96,22 @@ def predict(weights: Path, data: Prepared, seed: int, target: Path, device: torc
     for name, arrays in maps.items():
         write_arrays(target / f"seed{seed}-{name}.npz", arrays)
     write_text(target / f"seed{seed}-mae.csv", pd.DataFrame(errors).to_csv(index=False, lineterminator="\n"))
+
+
+@torch.inference_mode()
+def price(student: Student, device: torch.device, repeats: int = 10) -> tuple[float, float]:
+    """What one image costs: GFLOPs, a multiply-add counted as two operations, and the median of its milliseconds."""
+    design = student.design
+    images = torch.zeros(1, design.channels, design.size, design.size, device=device)
+    student.to(device).eval()
+    with torch.utils.flop_counter.FlopCounterMode(display=False) as counter:
+        student(images)
+    times = []
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        student(images).logits.cpu()  # waits for a GPU
+        times.append(time.perf_counter() - begun)
+    return counter.get_total_flops() / 1e9, 1e3 * float(np.median(times))
 
 
 def confirmed(

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from ctrcl import methods
 from ctrcl.batches import Batches, scaled, standardised
 from ctrcl.files import UserError, replacing, write_text
+from ctrcl.inference import price
 from ctrcl.methods.objective import Step
 from ctrcl.models.students import Design, Student, Teacher, count, load, save, save_tensors
 from ctrcl.preparation import Prepared
@@ -115,7 +116,8 @@ def fit(job: Job, report: Callable[[int], None] = silent) -> dict[str, Any]:
         report: called with the number of steps done since the last call.
 
     Returns:
-        Device, seconds (of all sittings), peak memory in MiB, parameters per student.
+        Device, seconds (of all sittings), peak memory in MiB; per student parameters, GFLOPs and milliseconds of one
+        image.
     """
     fabric = fabric_of(job.settings)
     if fabric.world_size == 1:
@@ -162,11 +164,14 @@ def _fit(fabric: lightning_fabric.Fabric, job: Job, report: Callable[[int], None
 def _finish(fabric: lightning_fabric.Fabric, job: Job, team: Team, state: "State", seconds: float) -> dict[str, Any]:
     cuda = fabric.device.type == "cuda"
     peak = torch.cuda.max_memory_allocated() / 2**20 if cuda else _resident_peak()
+    prices = {name: price(student, fabric.device) for name, student in team.students.items()}
     cost = {
         "device": torch.cuda.get_device_name() if cuda else "cpu",
         "seconds": round(state.seconds + seconds, 1),
         "peak_mib": round(peak),
         "parameters": {name: count(student) for name, student in team.students.items()},
+        "gflops": {name: round(gflops, 6) for name, (gflops, _) in prices.items()},
+        "milliseconds": {name: round(milliseconds, 3) for name, (_, milliseconds) in prices.items()},
     }
     if fabric.is_global_zero:
         for name, student in team.students.items():

@@ -12,6 +12,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from ctrcl.files import UserError
+from ctrcl.inference import price
 from ctrcl.models.decoders import Decoder, SelectiveFusion
 from ctrcl.models.encoders import STRIDES, Encoder
 from ctrcl.models.networks import NETWORKS as WHOLE
@@ -155,6 +156,23 @@ def test_monai_is_imported_only_for_its_networks():
 def test_a_design_that_cannot_be_built_is_refused(changed, parts):
     with pytest.raises(UserError, match=parts):
         Student(Design(**asdict(Design("monai/UNet", 1, 2, 64, 16)) | changed))
+
+
+def test_the_price_of_an_image_is_the_operations_of_its_convolutions():
+    """A ResNet and our decoder are nothing else; a multiply-add is two operations."""
+    student, counted = built(Design("resnet10t", 3, 5, 64, 16)).eval(), []
+
+    def add(module, _, out):
+        counted.append(2 * out.numel() * module.weight[0].numel())
+
+    hooks = [m.register_forward_hook(add) for m in student.modules() if isinstance(m, nn.Conv2d)]
+    with torch.no_grad():
+        student(torch.zeros(1, 3, 64, 64))
+    for hook in hooks:
+        hook.remove()
+    gflops, milliseconds = price(student, torch.device("cpu"), repeats=3)
+    assert gflops == pytest.approx(sum(counted) / 1e9)
+    assert 0 < milliseconds < 10_000
 
 
 def test_whole_networks_start_at_random():
