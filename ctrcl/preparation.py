@@ -40,10 +40,11 @@ class Piece:
 def cut(case: Case, benchmark: datasets.Benchmark, size: int) -> Piece:
     """Resize a case to `size` x `size`; a volume becomes its slices along Z."""
     if benchmark.volumes:
-        image = benchmark.scaled(case.image)
-        planes = [_resized(image[..., z], size, Image.Resampling.BILINEAR)[None] for z in range(image.shape[2])]
-        images = np.stack(planes).astype(np.float16)
-        slices = np.moveaxis(case.label, 2, 0)
+        planes, slices = (
+            np.ascontiguousarray(np.moveaxis(x, 2, 0)) for x in (benchmark.scaled(case.image), case.label)
+        )
+        images = np.stack([_resized(plane, size, Image.Resampling.BILINEAR)[None] for plane in planes])
+        images = images.astype(np.float16)
     else:
         images = _resized(case.image, size, Image.Resampling.BILINEAR).transpose(2, 0, 1)[None]
         slices = case.label[None]

@@ -121,7 +121,7 @@ def test_the_lock_has_hashes_and_names_no_registry():
         assert "--hash=sha256:" in block, block.splitlines()[0]
 
 
-CONDA = {"torch": "pytorch", "matplotlib": "matplotlib-base", "seaborn": "seaborn-base"}
+CONDA = {"torch": "pytorch", "matplotlib": "matplotlib-base", "seaborn": "seaborn-base", "isal": "python-isal"}
 
 
 def test_the_conda_file_has_the_same_ranges():

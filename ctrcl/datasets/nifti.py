@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from isal import igzip
 from nibabel.affines import voxel_sizes
 
 from ctrcl.datasets.pairs import AGAIN, finite, present, same_size, unreadable
@@ -21,6 +22,7 @@ UNREADABLE = (
     zlib.error,
     nib.filebasedimages.ImageFileError,
     nib.spatialimages.HeaderDataError,
+    nib.wrapstruct.WrapStructError,
 )
 
 
@@ -51,12 +53,22 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Values X Y Z and affine of one NIfTI file in canonical orientation; a bad file is a `UserError`."""
     present(path)
     try:
-        stored = nib.load(path)
+        stored = load(path)
         check_spacing(stored, path)
         turned = nib.as_closest_canonical(stored)
         return np.asanyarray(turned.dataobj), turned.affine
     except UNREADABLE as error:
         raise unreadable(path, error) from None
+
+
+def load(path: Path):
+    """nibabel's image; what is gzipped is inflated in one go by ISA-L, which is nearly twice as fast as gzip."""
+    if path.suffix != ".gz":
+        return nib.load(path)
+    with igzip.open(path) as file:
+        raw = file.read()
+    second = int.from_bytes(raw[:4], "little") in (540, 0x1C020000)  # the header's size says which NIfTI it is
+    return (nib.Nifti2Image if second else nib.Nifti1Image).from_bytes(raw)
 
 
 def check_spacing(stored, path: Path) -> None:

@@ -53,7 +53,7 @@ def unreadable(path: Path, error: Exception) -> UserError:
 
 def finite(image: np.ndarray, path: Path) -> np.ndarray:
     """The image, if it holds neither NaN nor infinity; otherwise a `UserError`."""
-    if not np.isfinite(image).all():
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
         wrong = int(np.size(image) - np.isfinite(image).sum())
         raise UserError(f"{path} holds {wrong} values that are NaN or infinite; {AGAIN} or remove the case")
     return image
@@ -61,6 +61,8 @@ def finite(image: np.ndarray, path: Path) -> np.ndarray:
 
 def known_labels(label: np.ndarray, highest: int, path: Path) -> np.ndarray:
     """The label map as uint8, if every value is a whole number from 0 to `highest`; otherwise a `UserError`."""
+    if label.dtype.kind in "iu" and label.size and label.min() >= 0 and label.max() <= highest:
+        return label.astype(np.uint8, copy=False)
     values = np.unique(label)
     wrong = [float(v) for v in values if not (np.isfinite(v) and v == round(float(v)) and 0 <= v <= highest)]
     if wrong:

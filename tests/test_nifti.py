@@ -1,0 +1,52 @@
+"""NIfTI is read fast, and as nibabel reads it, whatever its version, byte order and packing."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from ctrcl.datasets.nifti import read
+from ctrcl.files import UserError
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+@pytest.mark.parametrize("dtype", ["u1", "i2", "f4"])
+def test_every_kind_of_nifti_is_what_nibabel_reads(tmp_path, kind, order, suffix, dtype):
+    values = np.random.default_rng(0).integers(0, 200, (5, 4, 3)).astype(np.dtype(order + dtype))
+    affine = np.array([[0, 1.5, 0, 3], [-2, 0, 0, 1], [0, 0, 4, 2], [0, 0, 0, 1.0]])
+    header = kind.header_class(endianness=order)
+    header.set_data_dtype(values.dtype)
+    path = tmp_path / f"volume{suffix}"
+    nib.save(kind(values, affine, header), path)
+    expected = nib.as_closest_canonical(nib.load(path))
+    found, where = read(path)
+    np.testing.assert_array_equal(found, np.asanyarray(expected.dataobj))
+    np.testing.assert_array_equal(where, expected.affine)
+
+
+def test_scaled_values_come_out_scaled(tmp_path):
+    image = nib.Nifti1Image(np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.eye(4))
+    image.header.set_slope_inter(0.5, -3)
+    nib.save(image, tmp_path / "volume.nii.gz")
+    np.testing.assert_allclose(read(tmp_path / "volume.nii.gz")[0], np.arange(24).reshape(2, 3, 4) / 2 - 3)
+
+
+@pytest.mark.parametrize("keep", [0, 1, 10, 100, -8, -1])
+def test_a_packed_volume_cut_anywhere_is_one_line(tmp_path, keep):
+    path = tmp_path / "volume.nii.gz"
+    nib.save(nib.Nifti1Image(np.random.default_rng(0).random((9, 9, 9)).astype(np.float32), np.eye(4)), path)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(UserError, match=r"volume\.nii\.gz is damaged or cut short") as error:
+        read(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_packed_volume_with_a_flipped_bit_is_one_line(tmp_path):
+    path = tmp_path / "volume.nii.gz"
+    nib.save(nib.Nifti1Image(np.random.default_rng(0).random((9, 9, 9)).astype(np.float32), np.eye(4)), path)
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 16
+    path.write_bytes(raw)
+    with pytest.raises(UserError, match="damaged or cut short"):
+        read(path)
