@@ -177,13 +177,13 @@ def report(
     readme: Annotated[bool, typer.Option("--readme", help="write the README's tables anew instead")] = False,
 ) -> None:
     """Name the tables, figures and notebooks of the scale in force, and print its main table."""
-    from ctrcl import settings, tables
+    from ctrcl import reporting, settings
     from ctrcl.files import read_text, write_text
 
     if readme:
-        write_text("README.md", tables.refreshed(read_text("README.md"), Path("results")))
+        write_text("README.md", reporting.refreshed(read_text("README.md"), Path("results")))
     else:
-        tables.report(settings.load())
+        reporting.report(settings.load())
 
 
 @app.command()

@@ -56,6 +56,12 @@ def _kept(path: Path) -> Any:
         raise UserError(f"{path} cannot be read ({error}); train again, or `dvc pull` it") from None
 
 
+def diagonals(data: Prepared) -> dict[str, float]:
+    """Per test case the length of its grid's diagonal, in its unit: the price of a distance that is not defined."""
+    sizes = ((case["id"], case["shape"], case["spacing"] or [1] * len(case["shape"])) for case in data.cases("test"))
+    return {name: round(float(np.linalg.norm(np.multiply(shape, spacing))), 6) for name, shape, spacing in sizes}
+
+
 def describe(students: Students, name: str) -> dict[str, str]:
     """The columns student, network and kind."""
     if name == "ensemble":

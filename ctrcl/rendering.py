@@ -14,8 +14,9 @@ from ctrcl.files import write_text
 from ctrcl.statistics import Interval
 
 DASH = "–"
-HEAD = ["Method", "Fidelity", "Student", "Parameters", "DSC [95 %]", "Seeds", "Counted", "Distances", "False alarms"]
-BOLD = HEAD.index("DSC [95 %]")
+HEAD = ["Method", "Fidelity", "Student"]
+DSC = "DSC [95 %]"
+Column = tuple[str, Callable[[dict[Any, Any]], str]]  # its name, and what a row says there
 TEX = {"\\": r"\textbackslash{}", "–": "--", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 TEX |= {letter: f"\\{letter}" for letter in "&%$#_{}"}
 
@@ -35,6 +36,11 @@ def spanned(row: dict[Any, Any], name: str, form: Callable[[float], str] = plain
     if np.isnan(row[name]):
         return DASH
     return f"{form(row[name])} [{form(row[f'{name}_low'])}, {form(row[f'{name}_high'])}]"
+
+
+def percent(value: float) -> str:
+    """A share in percent; NaN is a dash."""
+    return DASH if np.isnan(value) else f"{100 * value:.1f} %"
 
 
 class Lead(NamedTuple):
@@ -76,15 +82,59 @@ class Table:
     leads: dict[str, Lead]
     notes: list[str]
 
-    def cells(self, bold: Callable[[str], str], escape: Callable[[str], str]) -> list[list[str]]:
-        """Header and body as text; a method's name stands on its first row only."""
+    def panels(self) -> list[list[Column]]:
+        """The columns of the two parts that are printed: how good and at what price, and where it is wrong."""
         unit, reference = self.frame["unit"].iloc[0], short(self.title(self.reference))
-        head = [*HEAD[:7], f"DSC to {reference} [95 %]", "JAC", "MAE", f"HD95 ({unit})", f"ASSD ({unit})", *HEAD[7:]]
-        lines, last = [[escape(cell) for cell in head]], ""
+        good: list[Column] = [
+            ("Parameters", lambda row: f"{row['parameters'] / 1e6:.2f} M"),
+            ("GFLOPs", lambda row: plain(row["gflops"], 2)),
+            (DSC, lambda row: spanned(row, "dsc")),
+            ("Seeds", lambda row: f"{plain(row['dsc_least'])} to {plain(row['dsc_most'])}"),
+            (f"DSC to {reference} [95 %]", lambda row: self._gap(row)),
+            ("p", lambda row: plain(row["p_holm"])),
+            ("r", lambda row: signed(row["effect"], 2)),
+            *((name.upper(), lambda row, name=name, n=n: plain(row[name], n)) for name, n in (("jac", 3), ("mae", 4))),
+            *((f"{n.upper()} ({unit})", lambda row, n=n: plain(row[n], 2)) for n in ("hd95", "assd")),
+        ]
+        if "published" in self.frame:
+            stated: Column = ("DSC published", lambda row: plain(row["published"]))
+            good.insert(3, stated)
+            good.insert(4, ("ours less that", lambda row: signed(row["published_gap"])))
+        wrong: list[Column] = [
+            ("Counted", lambda row: f"{row['counted']}/{row['pairs']} ({row['patients']})"),
+            ("Distances", lambda row: f"{row['distances']}/{row['distances_of']}"),
+            *((f"{n.upper()} filled", lambda row, n=n: plain(row[f"{n}_full"], 2)) for n in ("hd95", "assd")),
+            (f"Boundary ({unit})", lambda row: plain(row["boundary_error"], 2)),
+            ("Mislocalised", lambda row: percent(row["mislocalised"])),
+            ("Overlooked", lambda row: percent(row["components_missed"])),
+            ("False alarms", lambda row: str(row["false_alarms"])),
+        ]
+        return [good, wrong]
+
+    def _gap(self, row: dict[Any, Any]) -> str:
+        lone = row["experiment"] == self.reference or not row["rival"]
+        return "reference" if lone else spanned(row, "difference", signed)
+
+    def cells(self, bold: Callable[[str], str], escape: Callable[[str], str]) -> list[list[list[str]]]:
+        """Of each panel header and body as text; a method's name stands on its first row only."""
+        return [self._panel(columns, bold, escape) for columns in self.panels()]
+
+    def _panel(
+        self, columns: list[Column], bold: Callable[[str], str], escape: Callable[[str], str]
+    ) -> list[list[str]]:
+        lines, last = [[escape(name) for name in (*HEAD, *(name for name, _ in columns))]], ""
         for row in self.frame.to_dict("records"):
-            line = [escape(cell) for cell in _line(row, row["experiment"] == last, row["experiment"] == self.reference)]
-            line[BOLD] = bold(line[BOLD]) if row["bold"] else line[BOLD]
-            lines.append(line)
+            first = ["", ""] if row["experiment"] == last else [row["title"], row["fidelity"]]
+            who = (
+                row["student"]
+                if row["student"] == "ensemble"
+                else f"{row['student']}: {row['network']} ({row['kind']})"
+            )
+            told = [escape(cell) for cell in (*first, who)]
+            for name, say in columns:
+                cell = escape(say(row))
+                told.append(bold(cell) if name == DSC and row["bold"] else cell)
+            lines.append(told)
             last = row["experiment"]
         return lines
 
@@ -99,33 +149,28 @@ class Table:
 
     def show(self) -> Shown:
         """For Jupyter: the table and its notes."""
-        head, *body = self.cells(lambda cell: f"<b>{cell}</b>", html.escape)
-        line = "".join(f'<th style="text-align:left">{cell}</th>' for cell in head)
-        lines = [f"<tr>{line}</tr>"]
-        for cells in body:
-            rule = ' style="border-top:1px solid #999"' if cells[0] else ""
-            line = "".join(f'<td style="text-align:left;white-space:nowrap">{cell}</td>' for cell in cells)
-            lines.append(f"<tr{rule}>{line}</tr>")
         notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
-        table = f'<div style="overflow-x:auto;font-size:85%"><table>{"".join(lines)}</table></div>'
-        return Shown(f'{table}<ul style="font-size:90%">{notes}</ul>', self.markdown())
+        panels = "".join(_html(cells) for cells in self.cells(lambda cell: f"<b>{cell}</b>", html.escape))
+        return Shown(f'{panels}<ul style="font-size:90%">{notes}</ul>', self.markdown())
 
     def markdown(self) -> str:
         """The table and its notes in Markdown."""
-        head, *body = self.cells(lambda cell: f"**{cell}**", lambda cell: cell.replace("|", "\\|"))
-        lines = [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *body)]
-        return "\n".join(lines) + "\n\n" + "\n".join(f"- {note}" for note in self.notes) + "\n"
+        panels = []
+        for head, *body in self.cells(lambda cell: f"**{cell}**", lambda cell: cell.replace("|", "\\|")):
+            panels.append("\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *body)))
+        return "\n\n".join([*panels, "\n".join(f"- {note}" for note in self.notes)]) + "\n"
 
     def latex(self) -> str:
         """The table in LaTeX (packages booktabs and graphicx), its notes as the caption."""
-        head, *body = self.cells(lambda cell: rf"\textbf{{{cell}}}", tex)
         lines = [r"\begin{table}", r"\centering", rf"\caption{{{tex(' '.join(self.notes))}}}"]
-        lines += [r"\resizebox{\linewidth}{!}{%", rf"\begin{{tabular}}{{{'l' * len(head)}}}", r"\toprule"]
-        lines.append(" & ".join(head) + r" \\")
-        for cells in body:
-            lines += [r"\midrule"] if cells[0] else []
-            lines.append(" & ".join(cells) + r" \\")
-        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}}", r"\end{table}", ""])
+        for head, *body in self.cells(lambda cell: rf"\textbf{{{cell}}}", tex):
+            lines += [r"\resizebox{\linewidth}{!}{%", rf"\begin{{tabular}}{{{'l' * len(head)}}}", r"\toprule"]
+            lines.append(" & ".join(head) + r" \\")
+            for cells in body:
+                lines += [r"\midrule"] if cells[0] else []
+                lines.append(" & ".join(cells) + r" \\")
+            lines += [r"\bottomrule", r"\end{tabular}}", r"\medskip", ""]
+        return "\n".join([*lines, r"\end{table}", ""])
 
     def save(self, stem: Path) -> list[Path]:
         """Write `<stem>.csv` (plain numbers), `.md` and `.tex`; equal tables are equal bytes."""
@@ -175,22 +220,15 @@ class Table:
         return f"Best is {names[0]}, before {names[1]} by {spanned(row, 'gap', signed)}: {sure}."
 
 
-def _line(row: dict[Any, Any], repeated: bool, reference: bool) -> list[str]:
-    return [
-        *(["", ""] if repeated else [row["title"], row["fidelity"]]),
-        row["student"] if row["student"] == "ensemble" else f"{row['student']}: {row['network']} ({row['kind']})",
-        f"{row['parameters'] / 1e6:.2f} M",
-        spanned(row, "dsc"),
-        f"{plain(row['dsc_least'])} to {plain(row['dsc_most'])}",
-        f"{row['counted']}/{row['pairs']} ({row['patients']})",
-        "reference" if reference or not row["rival"] else spanned(row, "difference", signed),
-        plain(row["jac"]),
-        plain(row["mae"], 4),
-        plain(row["hd95"], 2),
-        plain(row["assd"], 2),
-        f"{row['distances']}/{row['distances_of']}",
-        str(row["false_alarms"]),
-    ]
+def _html(cells: list[list[str]]) -> str:
+    head, *body = cells
+    line = "".join(f'<th style="text-align:left">{cell}</th>' for cell in head)
+    lines = [f"<tr>{line}</tr>"]
+    for row in body:
+        rule = ' style="border-top:1px solid #999"' if row[0] else ""
+        line = "".join(f'<td style="text-align:left;white-space:nowrap">{cell}</td>' for cell in row)
+        lines.append(f"<tr{rule}>{line}</tr>")
+    return f'<div style="overflow-x:auto;font-size:85%"><table>{"".join(lines)}</table></div>'
 
 
 def short(title: str) -> str:

@@ -164,6 +164,7 @@ def evaluate(settings: Settings, dataset: str, experiment: str) -> None:
         parts = list(pool.map(_evaluated, jobs))
     write_rows(places.cases, pd.concat(parts, ignore_index=True))
     record["evaluation"] = {"code": sha256(*sources(MEASURES)), "rows": sha256(places.cases)}
+    record["evaluation"]["diagonals"] = evaluation.diagonals(Prepared(places.prepared))
     write_json(places.record, record)
 
 

@@ -4,8 +4,6 @@ The runs of a table are enumerated from `results/<scale>/params.yaml`, never fro
 run, a leftover of a removed one, a missing seed or a row without provenance is an error. Imports no torch.
 """
 
-import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +12,16 @@ import pandas as pd
 
 from ctrcl import datasets, methods, statistics
 from ctrcl.files import UserError, read_json, sha256
-from ctrcl.rendering import Lead, Table, signed, spanned
+from ctrcl.rendering import Lead, Table
 from ctrcl.rows import AGAIN, STUDENTS, read_rows
 from ctrcl.settings import CONF, Settings, recorded
-from ctrcl.statistics import Interval
+from ctrcl.statistics import Interval, SignedRank
+
+ESTIMATED = (
+    *("jac", "mae", "hd95", "assd", "hd95_full", "assd_full"),
+    *("boundary_error", "mislocalised", "components_missed"),
+)
+PUBLISHED = "published.csv"
 
 
 def find_results(start: Path = Path()) -> Path:
@@ -157,19 +161,23 @@ def main(results: Path, scale: str, dataset: str, reference: str = "alone", tabl
             values = settings.experiment(experiment)
             line |= {"title": title(settings, experiment, reference), "fidelity": methods.fidelity(experiment, values)}
             line |= mine[["student", "network", "kind"]].iloc[0].to_dict()
-            line |= {"parameters": _parameters(record, student)} | summary(mine) | {"rival": rival or ""}
-            gap = Interval(np.nan, np.nan, np.nan, 0)
+            line |= _price(record, student) | summary(mine, record["evaluation"]["diagonals"]) | {"rival": rival or ""}
+            gap, test = Interval(np.nan, np.nan, np.nan, 0), SignedRank(np.nan, np.nan, 0)
             if rival:
                 gap = statistics.paired(mine, parts[rival, student], "dsc")
-            lines.append(line | _flat("difference", gap))
+                test = statistics.signed_rank(mine, parts[rival, student], "dsc")
+            lines.append(line | _flat("difference", gap) | {"p": test.p, "effect": test.effect})
     frame = pd.DataFrame(lines)
+    frame["p_holm"] = statistics.holm(frame["p"].to_numpy())
+    frame = with_published(frame, results.parent / PUBLISHED, dataset)
     same = _networks(settings, reference)
     alike = frame[[_networks(settings, name) == same for name in frame["experiment"]]]
     leads = {student: lead(parts, alike, student) for student in STUDENTS}
     sure = [(found.best, student) for student, found in leads.items() if found.gap.sign > 0]
     frame["bold"] = [key in sure for key in frame[["experiment", "student"]].itertuples(index=False, name=None)]
     seeds = shared_seeds(settings, experiments)
-    return Table(frame, scale, dataset, reference, leads, _notes(settings, dataset, rows, len(seeds)))
+    notes = _notes(settings, dataset, rows, len(seeds)) + _test_notes(frame)
+    return Table(frame, scale, dataset, reference, leads, notes)
 
 
 def title(settings: Settings, experiment: str, reference: str) -> str:
@@ -198,10 +206,17 @@ def _networks(settings: Settings, experiment: str) -> tuple[Any, ...]:
     return *deployed, methods.configured(experiment, settings.experiment(experiment))[1].decoder
 
 
-def summary(rows: pd.DataFrame) -> dict[str, Any]:
-    """The measures of one experiment and student: estimates, the interval of DSC, and what counted."""
+def summary(rows: pd.DataFrame, diagonals: dict[str, float]) -> dict[str, Any]:
+    """The measures of one experiment and student: estimates, the interval of DSC, and what counted.
+
+    Args:
+        diagonals: per case, in place of a distance that a missed class leaves undefined (`hd95_full`, `assd_full`).
+    """
     dsc, (least, most) = statistics.interval(rows, "dsc"), statistics.seed_spread(rows, "dsc")
     true, predicted = rows["voxels_true"] > 0, rows["voxels_predicted"] > 0
+    missed = true & ~predicted
+    full = {f"{name}_full": rows[name].where(~missed, rows["case"].map(diagonals)) for name in ("hd95", "assd")}
+    rows = rows.assign(**full)
     return {
         **_flat("dsc", dsc),
         "dsc_least": least,
@@ -210,11 +225,11 @@ def summary(rows: pd.DataFrame) -> dict[str, Any]:
         "cases": rows["case"].nunique(),
         "pairs": len(rows[["case", "class"]].drop_duplicates()),
         "counted": len(statistics.by_case(rows, "dsc")),
-        **{name: statistics.estimate(rows, name) for name in ("jac", "mae", "hd95", "assd")},
+        **{name: statistics.estimate(rows, name) for name in ESTIMATED},
         "unit": rows["unit"].iloc[0],
         "distances": int(rows["hd95"].notna().sum()),
         "distances_of": int(true.sum()),
-        "missed": int((true & ~predicted).sum()),
+        "missed": int(missed.sum()),
         "false_alarms": int((~true & predicted).sum()),
     }
 
@@ -223,10 +238,29 @@ def _flat(name: str, found: Interval) -> dict[str, float]:
     return {name: found.estimate, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
-def _parameters(record: dict[str, Any], student: str) -> int:
-    """Of the deployed student; an ensemble has those of both."""
-    counts = next(iter(record["seeds"].values()))["parameters"]
-    return sum(counts.values()) if student == "ensemble" else counts[student]
+def _price(record: dict[str, Any], student: str) -> dict[str, float]:
+    """Parameters and GFLOPs of the deployed student; an ensemble has those of both."""
+    seed = next(iter(record["seeds"].values()))
+    counts = {name: seed[name] for name in ("parameters", "gflops")}
+    return {name: sum(of.values()) if student == "ensemble" else of[student] for name, of in counts.items()}
+
+
+def with_published(frame: pd.DataFrame, path: Path, dataset: str) -> pd.DataFrame:
+    """The table with the DSC that a paper states (`published`) and ours less that, where the user has such numbers.
+
+    `published.csv` stands in the project's folder, with the columns dataset, experiment, student, dsc; we ship none.
+    """
+    if not path.exists():
+        return frame
+    keys = ["dataset", "experiment", "student"]
+    stated = pd.read_csv(path, dtype=dict.fromkeys(keys, str))
+    if list(stated.columns) != [*keys, "dsc"] or stated.duplicated(keys).any() or not stated["dsc"].between(0, 1).all():
+        raise UserError(f"{path} must have the columns {', '.join(keys)}, dsc (0 to 1), each row once; correct it")
+    here = stated[stated["dataset"] == dataset]
+    if unknown := sorted(set(here["student"]) - set(STUDENTS)):
+        raise UserError(f"{path}: unknown student {unknown[0]!r}; the students are {', '.join(STUDENTS)}")
+    frame = frame.merge(here.rename(columns={"dsc": "published"}), on=keys, how="left", validate="one_to_one")
+    return frame.assign(published_gap=frame["dsc"] - frame["published"])
 
 
 def lead(parts: dict[Any, pd.DataFrame], frame: pd.DataFrame, student: str) -> Lead:
@@ -236,6 +270,21 @@ def lead(parts: dict[Any, pd.DataFrame], frame: pd.DataFrame, student: str) -> L
     if best is None or second is None:
         return Lead(best, second, Interval(np.nan, np.nan, np.nan, 0))
     return Lead(best, second, statistics.paired(parts[best, student], parts[second, student], "dsc"))
+
+
+def _test_notes(frame: pd.DataFrame) -> list[str]:
+    """How the tests are to be read, and what so few cases cannot show."""
+    family = int(frame["p"].notna().sum())
+    units = int(frame["patients"].min())
+    if not family:
+        return [f"No signed-rank test: {units} independent units, at least {statistics.FEWEST} are needed."]
+    notes = [
+        f"p: Wilcoxon's signed-rank test of the units' mean differences, two-sided, with Holm's correction over the "
+        f"{family} of this table. r: its effect size, matched-pairs rank-biserial, from -1 to 1."
+    ]
+    if (least := statistics.least_p(units, family)) > 1 - statistics.LEVEL:
+        notes.append(f"{units} units cannot reach 0.05 after {family} tests: the least p is {min(least, 1):.2g}.")
+    return notes
 
 
 def _notes(settings: Settings, dataset: str, rows: pd.DataFrame, seeds: int) -> list[str]:
@@ -263,63 +312,14 @@ def _notes(settings: Settings, dataset: str, rows: pd.DataFrame, seeds: int) -> 
         f"In brackets: 95 % intervals, studentised bootstrap over patients, or images where no patient is known "
         f"({statistics.RESAMPLES:,} resamples, seeds averaged first); a dash where the data cannot say. Seeds: least "
         "to most of the seeds' own means.",
+        "GFLOPs of one image at the prepared size, a multiply-add counted as two.",
         "Bold: the best DSC of that student, where its lead over the runner-up has an interval above zero.",
         "Counted: case x class pairs with truth or prediction, of all, and the number of their patients.",
         "HD95 and ASSD are means over the defined distances, whose number follows them, of the seed x case x class "
-        "with a truth: an empty prediction has none. False alarms: a prediction where there is no truth.",
+        "with a truth: an empty prediction has none; filled: with the grid's diagonal in its place. False alarms: a "
+        "prediction where there is no truth.",
+        "Boundary: ASSD of the components that touch the other mask. Mislocalised: share of the predicted voxels in "
+        "components that touch no true one. Overlooked: share of the true components that no predicted one touches.",
         "Ensemble: mean of both students' probabilities, at double cost; that of Alone is of students trained apart.",
         "Fidelity: how sure the formula is (exact, formula, interpretation, ours).",
     ]
-
-
-def report(settings: Settings) -> None:
-    """Print what there is of a scale's tables, figures and notebooks, and its main table, compact."""
-    results = Path("results")
-    place = results / settings.scale
-    paths = [p for room in ("tables", "figures", "notebooks") for p in sorted((place / room).glob("*")) if p.is_file()]
-    print("\n".join(str(path) for path in paths) or f"{place}: no table, figure or notebook yet; {AGAIN}")
-    for dataset in settings.tables.get("main", {}):
-        table = main(results, settings.scale, dataset)
-        print(f"\n## {dataset}\n\n" + "\n".join(_compact(table)) + f"\n\n{cost(results, settings, dataset)}")
-
-
-def _compact(table: Table) -> Iterator[str]:
-    yield f"| method | student | DSC [95 %] | to {table.reference} [95 %] |"
-    yield "|---|---|---|---|"
-    for row in table.frame.to_dict("records"):
-        dsc, gap = spanned(row, "dsc"), spanned(row, "difference", signed)
-        student = "ensemble" if row["student"] == "ensemble" else f"{row['student']}: {row['network']}"
-        yield f"| {row['title']} | {student} | {f'**{dsc}**' if row['bold'] else dsc} | {gap} |"
-
-
-def refreshed(text: str, results: Path) -> str:
-    """A page with its tables written anew: what stands between `<!-- table:SCALE/DATASET -->` and `<!-- end -->`.
-
-    `<!-- methods -->` begins the table of the registry.
-    """
-
-    def written(found: re.Match[str]) -> str:
-        table = main(results, found[1], found[2])
-        return f"<!-- table:{found[1]}/{found[2]} -->\n" + "\n".join(_compact(table)) + "\n<!-- end -->"
-
-    text = re.sub(r"<!-- table:([\w-]+)/([\w-]+) -->.*?<!-- end -->", written, text, flags=re.DOTALL)
-    listed = "<!-- methods -->\n" + "\n".join(_registry()) + "\n<!-- end -->"
-    return re.sub(r"<!-- methods -->.*?<!-- end -->", lambda _: listed, text, flags=re.DOTALL)
-
-
-def _registry() -> Iterator[str]:
-    yield "| method | trains | fidelity | adds to the students' losses | whose |"
-    yield "|---|---|---|---|---|"
-    for method in methods.METHODS.values():
-        equation = method.equation.replace("|", "\\|")
-        yield f"| `{method.name}` | {method.setting} | {method.fidelity} | {equation} | {method.cited} |"
-
-
-def cost(results: Path, settings: Settings, dataset: str) -> str:
-    """Measured time and memory of a data set's main runs; differs on a rerun, so it stands in no table."""
-    place = results / settings.scale / "runs" / dataset
-    records = [read_json(place / f"{experiment}.json") for experiment in settings.tables["main"][dataset]]
-    seeds = [seed for record in records for seed in record["seeds"].values()]
-    minutes, peak = sum(seed["seconds"] for seed in seeds) / 60, max(seed["peak_mib"] for seed in seeds)
-    devices = ", ".join(sorted({seed["device"] for seed in seeds}))
-    return f"Cost: {len(seeds)} trainings, {minutes:.1f} minutes of one worker in all, at most {peak} MiB; {devices}."

@@ -12,6 +12,7 @@ from ctrcl.files import read_json, sha256, write_json, write_text
 DATASET = "phantom-cardiac"
 GAIN = {"alone": 0.0, "dml": 0.01, "rlcl": 0.02, "cfcl": 0.0, "ctrcl": 0.06, "teachers": 0.1, "kd": 0.05}  # of DSC
 PARAMETERS = {"a": 5_000_000, "b": 3_500_000}
+DIAGONAL = 48.0
 CASES, SIZE = 12, 32
 
 
@@ -51,7 +52,8 @@ def write_rows(path: Path, frame: pd.DataFrame) -> None:
 
 def measured(path: Path) -> dict:
     """What `runs.evaluate` says in a record."""
-    return {"code": runs.sha256(*runs.sources(runs.MEASURES)), "rows": sha256(path)}
+    diagonals = {f"{case:04}": DIAGONAL for case in range(CASES)}
+    return {"code": runs.sha256(*runs.sources(runs.MEASURES)), "rows": sha256(path), "diagonals": diagonals}
 
 
 def drawn(chosen: settings.Settings, experiment: str, rng: np.random.Generator) -> pd.DataFrame:
@@ -113,6 +115,7 @@ def curve(seed: int, experiment: str, rng: np.random.Generator) -> pd.DataFrame:
 def record(chosen: settings.Settings, experiment: str, path: Path) -> dict:
     """Provenance as `runs.train` writes it."""
     cost = {"device": "cpu", "seconds": 61.5, "peak_mib": 700, "parameters": PARAMETERS}
+    cost |= {"gflops": {"a": 0.2, "b": 0.1}, "milliseconds": {"a": 3.0, "b": 4.0}}
     return {
         "scale": "smoke",
         "identity": runs.identity(chosen, DATASET, experiment, data="a checksum"),

@@ -184,12 +184,11 @@ def test_the_remote_that_git_carries_holds_the_embedded_data_and_nothing_else():
 
 
 def test_the_readmes_tables_are_those_of_the_results():
-    from ctrcl import tables
 
     text = (REPOSITORY / "README.md").read_text()
     assert "<!-- table:laptop/phantom-cardiac -->" in text
     assert "<!-- methods -->" in text
-    assert tables.refreshed(text, REPOSITORY / "results") == text, "run `ctrcl report --readme`"
+    assert reporting.refreshed(text, REPOSITORY / "results") == text, "run `ctrcl report --readme`"
 
 
 def test_every_link_of_the_readme_leads_somewhere():

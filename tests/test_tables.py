@@ -12,7 +12,7 @@ import pytest
 import results_factory as factory
 from numpy.testing import assert_allclose
 
-from ctrcl import methods, rows, settings, statistics, tables
+from ctrcl import methods, reporting, rows, settings, statistics, tables
 from ctrcl.files import UserError, read_json, write_json
 from ctrcl.rendering import signed, spanned, tex
 
@@ -193,7 +193,7 @@ def test_experiments_without_a_common_seed_make_no_table(untouched):
 
 
 def test_the_registrys_table_has_a_line_for_every_method(untouched):
-    page = tables.refreshed("<!-- methods -->\n<!-- end -->", untouched)
+    page = reporting.refreshed("<!-- methods -->\n<!-- end -->", untouched)
     assert len(page.splitlines()) == len(methods.METHODS) + 4
     for method in methods.METHODS.values():
         assert f"| `{method.name}` | {method.setting} | {method.fidelity} |" in page
@@ -201,12 +201,12 @@ def test_the_registrys_table_has_a_line_for_every_method(untouched):
 
 def test_a_pages_tables_are_written_between_its_marks(untouched, table):
     page = f"before\n<!-- table:smoke/{DATASET} -->\nold\n<!-- end -->\nafter"
-    fresh = tables.refreshed(page, untouched)
+    fresh = reporting.refreshed(page, untouched)
     assert fresh.startswith("before\n<!-- table:")
     assert fresh.endswith("<!-- end -->\nafter")
     assert "old" not in fresh
     assert spanned(row(table, "dml", "b"), "dsc") in fresh
-    assert tables.refreshed(fresh, untouched) == fresh
+    assert reporting.refreshed(fresh, untouched) == fresh
 
 
 def test_results_of_an_unknown_scale_are_not_there(untouched):
@@ -337,14 +337,19 @@ def test_the_three_notations_carry_the_same_numbers_and_notes(table, tmp_path):
     csv, md, latex = (path.read_text() for path in table.save(tmp_path / "main-x.y"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["main-x.y.csv", "main-x.y.md", "main-x.y.tex"]
     frame = pd.read_csv(tmp_path / "main-x.y.csv", dtype={"experiment": str})
-    lines = [[cell.strip() for cell in line.split(" | ")] for line in md.splitlines() if line.startswith("| ")][2:]
-    rows = [[cell.strip() for cell in line.split(" & ")] for line in latex.splitlines() if " & " in line][1:]
-    assert len(frame) == len(lines) == len(rows) == csv.count("\n") - 1
-    for numbers, line, cells in zip(frame.to_dict("records"), lines, rows, strict=True):
+    lines = [[cell.strip(" |") for cell in line.split(" | ")] for line in md.splitlines() if line.startswith("| ")]
+    rows = [[cell.strip() for cell in line.split(" & ")] for line in latex.splitlines() if " & " in line]
+    assert csv.count("\n") - 1 == len(frame) == len(lines) / 2 - 2 == len(rows) / 2 - 1  # two panels
+    good, wrong = lines[0], lines[len(frame) + 2]
+    for number, numbers in enumerate(frame.to_dict("records")):
         dsc = spanned(numbers, "dsc")
-        assert line[4] == (f"**{dsc}**" if numbers["bold"] else dsc)
-        assert cells[4] == (rf"\textbf{{{dsc}}}" if numbers["bold"] else dsc)
-        assert cells[10] == line[10] == f"{numbers['hd95']:.2f}"
+        line, cells = lines[number + 2], rows[number + 1]
+        assert line[good.index("DSC [95 %]")] == (f"**{dsc}**" if numbers["bold"] else dsc)
+        assert cells[good.index("DSC [95 %]")] == (rf"\textbf{{{dsc}}}" if numbers["bold"] else dsc)
+        assert cells[good.index("HD95 (mm)")] == line[good.index("HD95 (mm)")] == f"{numbers['hd95']:.2f}"
+        line = lines[len(frame) + 4 + number]
+        assert line[wrong.index("HD95 filled")] == f"{numbers['hd95_full']:.2f}"
+        assert line[wrong.index("Mislocalised")] == f"{100 * numbers['mislocalised']:.1f} %"
     for note in table.notes:
         assert note in md
         assert tex(note) in latex
@@ -382,7 +387,7 @@ def test_a_sign_stays_where_a_difference_rounds_to_zero():
 def test_the_report_names_files_and_prints_the_compact_table(untouched, table, capsys, monkeypatch):
     table.save(untouched / "smoke/tables" / f"main-{DATASET}")
     monkeypatch.chdir(untouched.parent)
-    tables.report(tables.settings_of(untouched, "smoke"))
+    reporting.report(tables.settings_of(untouched, "smoke"))
     printed = capsys.readouterr().out
     assert f"results/smoke/tables/main-{DATASET}.md" in printed
     mine = row(table, "ctrcl", "a")
