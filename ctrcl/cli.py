@@ -152,14 +152,15 @@ def samples(dataset: Dataset) -> None:
 @app.command()
 def notebook(
     name: str,
-    dataset: Dataset,
+    dataset: Annotated[str | None, typer.Argument(help="a data set of this scale; none: a page on all of them")] = None,
     table: Annotated[str | None, typer.Option(help="the table that `comparison` shows")] = None,
 ) -> None:
     """Execute notebooks/paper/NAME.ipynb on a data set of the scale in force, into results/."""
     from ctrcl import notebooks, settings
 
     chosen = settings.load()
-    chosen.size(dataset)
+    if dataset:
+        chosen.size(dataset)
     notebooks.execute(name, chosen.scale, dataset, table=table)
 
 

@@ -24,11 +24,12 @@ PAPER = Path("notebooks/paper")
 INJECTED = "injected-parameters"  # papermill's tag, and the id that the cell gets here
 
 
-def execute(name: str, scale: str, dataset: str, root: Path = Path("."), table: str | None = None) -> Path:
+def execute(name: str, scale: str, dataset: str | None, root: Path = Path("."), table: str | None = None) -> Path:
     """Execute `notebooks/paper/<name>.ipynb` into `results/<scale>/notebooks/<name>-<dataset>.ipynb`.
 
     Args:
-        name: of the notebook; it must have a cell tagged `parameters` with `scale` and `dataset`.
+        name: of the notebook; it must have a cell tagged `parameters` with `scale` and, but for pages on all data
+            sets, `dataset`.
         root: the project's folder; the notebook runs there.
         table: handed on as a parameter where it is given; the executed notebook is then called after it.
 
@@ -43,9 +44,9 @@ def execute(name: str, scale: str, dataset: str, root: Path = Path("."), table: 
     source, known = root / PAPER / f"{name}.ipynb", sorted(path.stem for path in (root / PAPER).glob("*.ipynb"))
     if name not in known:
         raise UserError(f"there is no notebook {name!r} in {root / PAPER}; it has: {', '.join(known) or 'none'}")
-    parameters = {"scale": scale, "dataset": dataset} | ({"table": table} if table else {})
+    parameters = {key: value for key, value in (("scale", scale), ("dataset", dataset), ("table", table)) if value}
     executed = run(source, parameters, root)
-    target = root / "results" / scale / "notebooks" / f"{table or name}-{dataset}.ipynb"
+    target = root / "results" / scale / "notebooks" / f"{'-'.join(filter(None, (table or name, dataset)))}.ipynb"
     with replacing(target) as draft:
         draft.write_bytes((writes(executed, version=4) + "\n").encode())
     return target

@@ -33,14 +33,18 @@ def find_results(start: Path = Path()) -> Path:
 
 
 def load(results: Path, scale: str, dataset: str, table: str = "main") -> pd.DataFrame:
-    """All rows of a table on a data set, experiments in the order of its settings.
+    """All rows of a table on a data set, experiments in the order of its settings, as `gather` finds them."""
+    return gather(results, scale, dataset, listed(settings_of(results, scale), dataset, table))
+
+
+def gather(results: Path, scale: str, dataset: str, experiments: list[str]) -> pd.DataFrame:
+    """All rows of some experiments on a data set, of the seeds that they share.
 
     Raises:
         UserError: a run that is missing, left over or without provenance; seeds, students or cases that are missing;
             a run made with other settings than those recorded.
     """
     settings = settings_of(results, scale)
-    experiments = listed(settings, dataset, table)
     place = results / scale / "cases" / dataset
     found = {path.stem for path in place.glob("*.csv")}
     if missing := [name for name in experiments if name not in found]:
