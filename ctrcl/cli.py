@@ -21,6 +21,8 @@ app = typer.Typer(
 )
 data = typer.Typer(help="Data sets: list, import, verify.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data, name="data")
+results = typer.Typer(help="Results: verify, compare.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(results, name="results")
 Dataset = Annotated[str, typer.Argument(help="a data set of this scale, e.g. phantom-cardiac")]
 Experiment = Annotated[str, typer.Argument(help="an experiment of params.yaml, e.g. ctrcl")]
 
@@ -89,6 +91,34 @@ def data_verify(name: str) -> None:
     from ctrcl import datasets, importing
 
     importing.verify(name, datasets.get(name).folder)
+
+
+@results.command("verify")
+def results_verify(
+    scale: Annotated[str | None, typer.Argument(help="a scale that has results; none: the one in force")] = None,
+) -> None:
+    """Compute every table anew from its rows and compare; name what is missing, left over, edited or unproven."""
+    from ctrcl import checking, settings
+    from ctrcl.files import UserError
+
+    name = scale or settings.load().scale
+    if problems := checking.verify(Path("results"), name):
+        for problem in problems[:-1]:
+            print(f"ctrcl: {problem}", file=sys.stderr)
+        raise UserError(problems[-1])
+    print(f"results/{name}: every table is what its rows give, every row has its provenance, nothing is left over")
+
+
+@results.command("compare")
+def results_compare(
+    first: Annotated[Path, typer.Argument(help="a folder like results/laptop")],
+    second: Annotated[Path, typer.Argument(help="another one: later, or of another machine")],
+) -> None:
+    """Show two folders of results side by side, with paired differences."""
+    from ctrcl import checking
+
+    for line in checking.told(checking.compare(first, second)):
+        print(line)
 
 
 @app.command()

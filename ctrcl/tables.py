@@ -170,7 +170,7 @@ def main(results: Path, scale: str, dataset: str, reference: str = "alone", tabl
             if rival:
                 gap = statistics.paired(mine, parts[rival, student], "dsc")
                 test = statistics.signed_rank(mine, parts[rival, student], "dsc")
-            lines.append(line | _flat("difference", gap) | {"p": test.p, "effect": test.effect})
+            lines.append(line | flat("difference", gap) | {"p": test.p, "effect": test.effect})
     frame = pd.DataFrame(lines)
     frame["p_holm"] = statistics.holm(frame["p"].to_numpy())
     frame = with_published(frame, results.parent / PUBLISHED, dataset)
@@ -222,7 +222,7 @@ def summary(rows: pd.DataFrame, diagonals: dict[str, float]) -> dict[str, Any]:
     full = {f"{name}_full": rows[name].where(~missed, rows["case"].map(diagonals)) for name in ("hd95", "assd")}
     rows = rows.assign(**full)
     return {
-        **_flat("dsc", dsc),
+        **flat("dsc", dsc),
         "dsc_least": least,
         "dsc_most": most,
         "patients": dsc.n,
@@ -238,7 +238,8 @@ def summary(rows: pd.DataFrame, diagonals: dict[str, float]) -> dict[str, Any]:
     }
 
 
-def _flat(name: str, found: Interval) -> dict[str, float]:
+def flat(name: str, found: Interval) -> dict[str, float]:
+    """An interval as three columns: `<name>`, `<name>_low`, `<name>_high`."""
     return {name: found.estimate, f"{name}_low": found.low, f"{name}_high": found.high}
 
 

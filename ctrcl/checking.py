@@ -1,0 +1,110 @@
+"""`ctrcl results verify | compare`: are the results whole and what the rows say; how do two folders of them differ?
+
+Imports no torch.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from ctrcl import ledger, statistics, tables
+from ctrcl.files import UserError
+from ctrcl.rendering import signed, spanned
+from ctrcl.rows import STUDENTS, read_rows
+from ctrcl.settings import Settings
+
+
+def verify(results: Path, scale: str) -> list[str]:
+    """Everything that is wrong with a scale's results, in a line each; nothing is written.
+
+    Every table and the ledger are computed anew from the rows and compared byte by byte; runs that are missing, left
+    over, without provenance or edited, and tables that are missing or left over are named.
+    """
+    settings = tables.settings_of(results, scale)
+    place = results / scale
+    return [*_leftovers(settings, place), *_tables(settings, results), *_claims(results, scale)]
+
+
+def _leftovers(settings: Settings, place: Path) -> Iterator[str]:
+    """Files of runs that the settings do not list, and of tables."""
+    runs = {(run.dataset, run.experiment) for run in (*settings.runs.values(), *settings.distilled.values())}
+    for room in ("cases", "curves", "runs"):
+        for path in sorted((place / room).glob("*/*")):
+            if (path.parent.name, path.stem) not in runs:
+                yield f"{path} belongs to no run of {place}/params.yaml; remove it"
+    stems = {f"{table}-{dataset}" for table, listed in settings.tables.items() for dataset in listed}
+    for path in sorted((place / "tables").glob("*")):
+        if path.stem not in stems:
+            yield f"{path} belongs to no table of {place}/params.yaml; remove it"
+
+
+def _tables(settings: Settings, results: Path) -> Iterator[str]:
+    for name, listed in settings.tables.items():
+        for dataset in listed:
+            try:
+                table = tables.main(results, settings.scale, dataset, table=name)
+            except UserError as error:
+                yield str(error)
+                continue
+            with tempfile.TemporaryDirectory() as folder:
+                for fresh in table.save(Path(folder) / f"{name}-{dataset}"):
+                    yield from _same(fresh, results / settings.scale / "tables" / fresh.name)
+
+
+def _claims(results: Path, scale: str) -> Iterator[str]:
+    try:
+        found = ledger.ledger(results, scale)
+    except UserError as error:
+        yield str(error)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / scale).mkdir()
+        yield from _same(ledger.save(found, Path(folder), scale), results / scale / "claims.csv")
+
+
+def _same(fresh: Path, kept: Path) -> Iterator[str]:
+    if not kept.exists():
+        yield f"{kept} is missing; run `dvc repro`"
+    elif kept.read_bytes() != fresh.read_bytes():
+        yield f"{kept} is not what its rows give; run `dvc repro`"
+
+
+def compare(one: Path, other: Path) -> pd.DataFrame:
+    """Two folders of results (`results/<scale>`), run by run and student by student.
+
+    Returns:
+        `dataset, experiment, student`, the mean DSC of both with intervals, and the second less the first, paired over
+        the cases that both have; a run that only one folder has stands there with a dash.
+    """
+    runs = [_runs(place) for place in (one, other)]
+    lines = []
+    for dataset, experiment in sorted(runs[0] | runs[1]):
+        sides = [_rows(place / "cases" / dataset / f"{experiment}.csv") for place in (one, other)]
+        for student in STUDENTS:
+            line: dict[str, object] = {"dataset": dataset, "experiment": experiment, "student": student}
+            parts = [rows.query("student == @student") for rows in sides]
+            for name, part in zip(("first", "second"), parts, strict=True):
+                line |= tables.flat(name, statistics.interval(part, "dsc"))
+            lines.append(line | tables.flat("difference", statistics.paired(parts[1], parts[0], "dsc")))
+    return pd.DataFrame(lines)
+
+
+def _runs(place: Path) -> set[tuple[str, str]]:
+    found = {(path.parent.name, path.stem) for path in (place / "cases").glob("*/*.csv")}
+    if not found:
+        raise UserError(f"{place} holds no cases/<data set>/<experiment>.csv; name a folder like results/laptop")
+    return found
+
+
+def _rows(path: Path) -> pd.DataFrame:
+    return read_rows(path) if path.exists() else pd.DataFrame(columns=["student", "seed", *statistics.KEYS, "dsc"])
+
+
+def told(frame: pd.DataFrame) -> Iterator[str]:
+    """The lines of a comparison, for people."""
+    yield f"{'data set':16} {'experiment':30} {'student':9} {'first':22} {'second':22} second less first"
+    for row in frame.to_dict("records"):
+        names = f"{row['dataset']:16} {row['experiment']:30} {row['student']:9}"
+        yield f"{names} {spanned(row, 'first'):22} {spanned(row, 'second'):22} {spanned(row, 'difference', signed)}"
