@@ -44,7 +44,7 @@ def verify(name: str, folder: Path) -> None:
     """
     benchmark = datasets.get(name)
     found = set(benchmark.ids(folder))
-    split = datasets.split(name)
+    split = datasets.split(name, folder)
     wanted = {case for part in split.values() for case in part}
     if lacking := sorted(wanted - found):
         raise UserError(f"{folder} lacks {len(lacking)} of the {len(wanted)} cases of {name}, first {lacking[0]!r}")

@@ -11,9 +11,8 @@ from tqdm import tqdm
 
 from ctrcl import datasets
 from ctrcl.cases import Case
-from ctrcl.datasets.kvasir import picture
 from ctrcl.datasets.nifti import read
-from ctrcl.datasets.pairs import finite
+from ctrcl.datasets.pairs import finite, picture
 from ctrcl.files import UserError, replacing
 from ctrcl.inference import planes_of
 from ctrcl.models.students import Student, load

@@ -25,8 +25,6 @@ from ctrcl import datasets
 from ctrcl.cases import Case
 from ctrcl.files import UserError, read_json, replacing, sha256, write_json
 
-SPLITS = ("train", "validation", "test")
-
 
 @dataclass(frozen=True, eq=False)
 class Piece:
@@ -67,7 +65,7 @@ def prepare(name: str, folder: Path, size: int, target: Path, workers: int = 1) 
         UserError: a case of the split is missing, or a file is damaged.
     """
     benchmark = datasets.get(name)
-    split = datasets.split(name)
+    split = datasets.split(name, folder)
     _complete(name, folder, split, set(benchmark.ids(folder)))
     with replacing(target) as draft:
         draft.mkdir()
@@ -79,7 +77,7 @@ def prepare(name: str, folder: Path, size: int, target: Path, workers: int = 1) 
             "sha256": {},
         }
         with tqdm(total=sum(map(len, split.values())), desc=f"prepare {name}", unit="case") as bar:
-            for part in SPLITS:
+            for part in datasets.PARTS:
                 pieces = _pieces(benchmark, folder, split[part], size, workers)
                 described["cases"][part] = _write(draft, part, pieces, bar)
         described["sha256"] = {path.name: sha256(path) for path in sorted(draft.glob("*.npy"))}
@@ -87,7 +85,7 @@ def prepare(name: str, folder: Path, size: int, target: Path, workers: int = 1) 
 
 
 def _complete(name: str, folder: Path, split: dict[str, list[str]], there: set[str]) -> None:
-    lacking = [case for part in SPLITS for case in split[part] if case not in there]
+    lacking = [case for part in datasets.PARTS for case in split[part] if case not in there]
     if lacking:
         raise UserError(
             f"{folder} lacks {len(lacking)} of the {sum(map(len, split.values()))} cases of {name}'s split, first "
@@ -95,13 +93,12 @@ def _complete(name: str, folder: Path, split: dict[str, list[str]], there: set[s
         )
 
 
-def _piece(benchmark_name: str, folder: Path, size: int, case: str) -> Piece:
-    benchmark = datasets.get(benchmark_name)
+def _piece(benchmark: datasets.Benchmark, folder: Path, size: int, case: str) -> Piece:
     return cut(benchmark.read(folder, case), benchmark, size)
 
 
 def _pieces(benchmark: datasets.Benchmark, folder: Path, ids: list[str], size: int, workers: int) -> Iterator[Piece]:
-    make = partial(_piece, benchmark.name, folder, size)
+    make = partial(_piece, benchmark, folder, size)
     if workers == 1:
         yield from map(make, ids)
     else:

@@ -1,7 +1,8 @@
 """`params.yaml` as typed, validated settings. A wrong key or value is one line that names it.
 
 `compose` makes the settings of a scale out of `conf/` (Hydra); `load` reads those in force. Nothing here has a
-default: what a run does can be read off its `params.yaml` (a method's own options have their paper's defaults).
+default: what a run does can be read off its `params.yaml` (a method's own options have their paper's defaults, and
+only a data set of one's own states its classes).
 """
 
 from pathlib import Path
@@ -81,9 +82,10 @@ class Augmentation(Strict):
 
 
 class Data(Strict):
-    """Images are resized to `size` x `size` pixels."""
+    """Images are resized to `size` x `size` pixels; `classes` makes a folder of images and masks a data set."""
 
     size: int = Field(ge=32, multiple_of=32)
+    classes: list[str] | None = Field(default=None, min_length=2, max_length=len(datasets.PALETTE))
 
 
 class Run(Strict):
@@ -100,11 +102,13 @@ class Distillation(Run):
 
 
 class Set(Strict):
-    """A data set, where its files lie, and the module of `ctrcl/datasets` that reads it."""
+    """A data set, where its files lie, the module of `ctrcl/datasets` that reads it, and the file of its split (the
+    reader, where the release's folders or a rule say it)."""
 
     name: str
     folder: str
     reader: str
+    split: str
 
 
 class Page(Strict):
@@ -212,9 +216,9 @@ def enumerated(
 
 
 def _place(dataset: str) -> dict[str, str]:
-    datasets.get(dataset)
-    reader, folder = datasets.KNOWN[dataset]
-    return {"folder": folder, "reader": reader}
+    reader, folder = datasets.KNOWN.get(dataset, ("own", f"external/{dataset}"))  # `parse` refuses an unknown one
+    split = f"splits/{dataset}.json" if (datasets.SPLITS / f"{dataset}.json").exists() else f"{reader}.py"
+    return {"folder": folder, "reader": reader, "split": f"ctrcl/datasets/{split}"}
 
 
 def parse(values: Any, origin: str) -> Settings:
@@ -227,6 +231,9 @@ def parse(values: Any, origin: str) -> Settings:
         raise UserError(f"{origin}: {_first(error)}") from None
     if len(set(settings.seeds)) < len(settings.seeds):
         raise UserError(f"{origin}: seeds = {settings.seeds}: a seed stands there twice; name each once")
+    for name, data in settings.data.items():
+        if data.classes:
+            datasets.declare(name, data.classes)
     for table, rows in settings.tables.items():
         for dataset, experiments in rows.items():
             settings.size(dataset)

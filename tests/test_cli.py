@@ -101,7 +101,7 @@ def test_a_damaged_data_set_is_not_imported(project, tmp_path, damage, monkeypat
 
     monkeypatch.chdir(project)
     split = {"train": ["c0"], "validation": ["c1"], "test": ["c2"]}
-    monkeypatch.setattr(importing.datasets, "split", lambda name: split)
+    monkeypatch.setattr(importing.datasets, "split", lambda *_: split)
     source = tmp_path / "published"
     polyps(source)
     expected = damage(source)
@@ -117,7 +117,7 @@ def test_a_whole_data_set_is_imported_once(project, tmp_path, monkeypatch, capsy
 
     monkeypatch.chdir(project)
     split = {"train": ["c0"], "validation": ["c1"], "test": ["c2"]}
-    monkeypatch.setattr(importing.datasets, "split", lambda name: split)
+    monkeypatch.setattr(importing.datasets, "split", lambda *_: split)
     polyps(tmp_path / "published", 4)
     importing.bring("kvasir-seg", tmp_path / "published")
     assert (project / "external/kvasir-seg/masks/c2.jpg").exists()

@@ -81,7 +81,7 @@ def test_a_polyp_is_an_image_of_bytes_and_a_mask_without_spacing(polyps):
     assert case.image.shape == (40, 50, 3)
     assert case.image.dtype == case.label.dtype == np.uint8
     assert case.label.sum() == 400
-    scaled = kvasir.scaled(case.image)
+    scaled = kvasir.BENCHMARK.scaled(case.image)
     assert scaled.dtype == np.float32
     assert 0 <= scaled.min() < scaled.max() <= 1
 

@@ -28,7 +28,7 @@ def few(tmp_path_factory):
 @pytest.fixture
 def drawn(few, monkeypatch):
     folder, splits = few
-    monkeypatch.setattr(preparation.datasets, "split", lambda name: splits[name])
+    monkeypatch.setattr(preparation.datasets, "split", lambda name, *_: splits[name])
     return folder
 
 

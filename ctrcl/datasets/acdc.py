@@ -15,14 +15,13 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-import h5py
 import numpy as np
 from jaxtyping import Float32
 
 from ctrcl.cases import Case
 from ctrcl.datasets import Benchmark
 from ctrcl.datasets.nifti import read_pair
-from ctrcl.datasets.pairs import AGAIN, finite, known_labels, present, same_size, unreadable
+from ctrcl.datasets.pairs import AGAIN, known_labels, present, stacked
 from ctrcl.files import UserError
 
 CLASSES = ("background", "right ventricle", "myocardium", "left ventricle")
@@ -56,8 +55,7 @@ def read(folder: Path, id: str) -> Case:
         image, label, spacing = read_pair(image_path, label_path)
         return Case(id, name, image, known_labels(label, len(CLASSES) - 1, label_path), spacing)
     if slices := h5_files(folder).get(id):
-        image, label = (np.concatenate(part).T for part in zip(*map(read_h5, in_order(id, slices)), strict=True))
-        return Case(id, name, image, label)
+        return Case(id, name, *stacked(in_order(id, slices), len(CLASSES) - 1))
     raise UserError(f"{folder} holds neither {name}/ nor h5 files of {id}; {AGAIN}")
 
 
@@ -99,18 +97,6 @@ def in_order(id: str, slices: dict[int, Path]) -> list[Path]:
     return [slices[number] for number in sorted(slices)]
 
 
-def read_h5(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Image float32 and label uint8, both Z Y X, of one volume or slice; a bad file is a `UserError`."""
-    try:
-        with h5py.File(present(path)) as file:
-            image, label = file["image"][:], file["label"][:]
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
-        raise unreadable(path, error) from None
-    same_size(image, label, path, path)
-    image, label = finite(image, path).astype(np.float32), known_labels(label, len(CLASSES) - 1, path)
-    return image.reshape(-1, *image.shape[-2:]), label.reshape(-1, *label.shape[-2:])
-
-
 def scaled(image: Float32[np.ndarray, "x y z"]) -> Float32[np.ndarray, "x y z"]:
     """The volume clipped to its percentiles 0.5 and 99.5, in [0, 1]; zeros where it is constant."""
     low, high = np.percentile(image, PERCENTILES)
@@ -120,7 +106,6 @@ def scaled(image: Float32[np.ndarray, "x y z"]) -> Float32[np.ndarray, "x y z"]:
 
 
 BENCHMARK = Benchmark(
-    name="acdc",
     classes=CLASSES,
     colours=("#000000", "#56B4E9", "#009E73", "#D55E00"),
     channels=1,

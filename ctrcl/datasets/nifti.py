@@ -10,6 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from isal import igzip
+from jaxtyping import Float32
 from nibabel.affines import voxel_sizes
 
 from ctrcl.datasets.pairs import AGAIN, finite, present, same_size, unreadable
@@ -85,3 +86,8 @@ def check_spacing(stored, path: Path) -> None:
         raise UserError(
             f"{path} has the spacing {listed} mm by its affine and {other} mm by its header; {AGAIN} or correct it"
         )
+
+
+def windowed(image: Float32[np.ndarray, "x y z"], low: float, high: float) -> Float32[np.ndarray, "x y z"]:
+    """Hounsfield units clipped to [low, high], in [0, 1]."""
+    return ((np.clip(image, low, high) - low) / (high - low)).astype(np.float32)

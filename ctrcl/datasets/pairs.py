@@ -1,19 +1,34 @@
-"""What all readers say in the same words: files that belong together, and files that cannot be read."""
+"""What all readers share: files that belong together, pictures and arrays, and how they say what is wrong."""
 
+import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
 
+from ctrcl.cases import Case
 from ctrcl.files import UserError
 
 AGAIN = "fetch the data set again"
+DAMAGED = (zipfile.BadZipFile, zlib.error)
 
 
-def stems(folder: Path, pattern: str, prefix: str = "", suffix: str = "") -> set[str]:
-    """Names in `folder` that match `pattern`, without prefix and suffix; hidden files are left out."""
-    names = (path.name for path in folder.glob(pattern) if not path.name.startswith("."))
-    return {name.removeprefix(prefix).removesuffix(suffix) for name in names}
+def listed(folder: Path, image: str, label: str) -> list[str]:
+    """The ids, sorted, of the pairs in `folder`; `image` and `label` are templates such as `images/{}.jpg`.
+
+    Hidden files are left out; none at all, or one without its partner, is a `UserError`.
+    """
+
+    def found(template: str) -> set[str]:
+        head, tail = map(len, template.split("{}"))
+        paths = (path for path in folder.glob(template.format("*")) if not path.name.startswith("."))
+        return {path.relative_to(folder).as_posix()[head:-tail] for path in paths}
+
+    return paired(found(image), found(label), f"{folder}/{image}", f"{folder}/{label}")
 
 
 def paired(images: Iterable[str], labels: Iterable[str], image_path: str, label_path: str) -> list[str]:
@@ -49,6 +64,65 @@ def unreadable(path: Path, error: Exception) -> UserError:
     """The error for a file that is damaged, with the library's reason on the same line."""
     reason = " ".join(str(error).split()) or type(error).__name__
     return UserError(f"{path} is damaged or cut short ({reason}); {AGAIN}")
+
+
+def picture(path: Path, mode: str | None) -> UInt8[np.ndarray, "h w ..."]:
+    """The pixels of a picture in PIL's `mode` (None: as stored, so that an index stays one).
+
+    A file that cannot be decoded to its end is a `UserError`, and so is one of more than 8 bits.
+    """
+    present(path)
+    try:
+        with Image.open(path) as file:
+            if file.mode[0] in "IF":
+                raise UserError(f"{path} has more than 8 bits a channel (mode {file.mode}); convert it to 8")
+            return np.array(file.convert(mode) if mode else file)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise unreadable(path, error) from None
+
+
+def photograph(id: str, image_path: Path, mask_path: Path, classes: int) -> Case:
+    """A colour image and its mask: class indices, or black and white (0 and 255) where there are two classes."""
+    image, mask = picture(image_path, "RGB"), picture(mask_path, None)
+    if mask.ndim == 3 and (mask[..., :1] == mask[..., :3]).all():  # grey, stored as colour
+        mask = mask[..., 0]
+    if mask.ndim == 3:
+        raise UserError(f"{mask_path} is a colour image, not a mask; store each pixel's class index in one channel")
+    same_size(image, mask, image_path, mask_path)
+    if classes == 2 and set(np.unique(mask)) <= {0, 255}:
+        mask = mask > 0
+    return Case(id, id, image, known_labels(mask, classes - 1, mask_path))
+
+
+def arrays(path: Path, highest: int) -> tuple[np.ndarray, np.ndarray]:
+    """`image` float32 and `label` uint8, both N Y X, of an .h5 or .npz file of a volume or slice.
+
+    Nothing is unpickled; a bad file or a label above `highest` is a `UserError`.
+    """
+    import h5py
+
+    try:
+        with open(present(path), "rb") as raw:
+            opened: Any = h5py.File(path) if path.suffix == ".h5" else np.load(raw, allow_pickle=False)
+            with opened as file:
+                image, label = file["image"][:], file["label"][:]
+        if not {image.dtype.kind, label.dtype.kind} <= set("fiub"):
+            raise ValueError("no numbers")
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError, IndexError, EOFError, *DAMAGED) as error:
+        raise unreadable(path, error) from None
+    same_size(image, label, path, path)
+    image, label = finite(image, path).astype(np.float32), known_labels(label, highest, path)
+    return image.reshape(-1, *image.shape[-2:]), label.reshape(-1, *label.shape[-2:])
+
+
+def stacked(paths: list[Path], highest: int) -> tuple[np.ndarray, np.ndarray]:
+    """Image and label X Y Z of one case out of the `arrays` of its files, in their order."""
+    parts = [arrays(path, highest) for path in paths]
+    for path, (image, _) in zip(paths, parts, strict=True):
+        if image.shape[1:] != parts[0][0].shape[1:]:
+            raise UserError(f"{path} differs in size from {paths[0].name}, a slice of the same case; {AGAIN}")
+    image, label = (np.concatenate(part).T for part in zip(*parts, strict=True))
+    return image, label
 
 
 def finite(image: np.ndarray, path: Path) -> np.ndarray:
