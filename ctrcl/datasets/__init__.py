@@ -32,6 +32,10 @@ KNOWN = {
     "kvasir-seg": ("kvasir", "external/kvasir-seg"),
     "acdc": ("acdc", "external/acdc"),
     "synapse": ("synapse", "external/synapse"),
+    "isic2017": ("isic2017", "external/isic2017"),
+    "flare22": ("flare22", "external/flare22"),
+    "m2caiseg": ("m2caiseg", "external/m2caiseg"),
+    "sipakmed": ("sipakmed", "external/sipakmed"),
 }
 DECLARED: dict[str, tuple[str, ...]] = {}  # classes of the data sets that settings brought in
 
