@@ -64,6 +64,15 @@ def _fail(message: str) -> int:
     return 2
 
 
+@data.callback()
+def in_force() -> None:
+    """Know the data sets that the settings in force declare."""
+    from ctrcl import settings
+
+    if settings.PARAMS.exists():
+        settings.load()
+
+
 @data.command("list")
 def data_list() -> None:
     """Every data set: classes, where its files belong, whether they are there."""
@@ -226,6 +235,7 @@ def predict(
     """Segment images with one student; not for clinical use."""
     from ctrcl import prediction
 
+    in_force()
     prediction.predict(weights, images, output)
 
 

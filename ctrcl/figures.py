@@ -44,7 +44,7 @@ STYLE: Any = {
     "savefig.bbox": None,
     "figure.facecolor": "white",
 }
-AXIAL = ("synapse", "phantom-abdomen")  # the radiologist's view: the patient's right on the left
+AXIAL = ("synapse", "flare22", "phantom-abdomen")  # the radiologist's view: the patient's right on the left
 WIDTH = 7.2  # inches: a page
 DPI = 200
 DRAWN = "Drawn data: says nothing about patients."
@@ -105,7 +105,7 @@ def qualitative(results: Path, scale: str, dataset: str, student: str) -> Drawin
 
     The cases are chosen by training alone (`ctrcl/samples.py`), never by what they show of another method.
     """
-    benchmark, titles = datasets.get(dataset), experiments_of(results, scale, dataset)
+    titles, benchmark = experiments_of(results, scale, dataset), datasets.get(dataset)  # settings may declare it
     place = results / scale
     kept = {name: samples_of(place / "samples" / dataset / f"{name}.npz") for name in titles}
     scores = {name: _scores(place / "cases" / dataset / f"{name}.csv", student) for name in titles}
@@ -274,7 +274,10 @@ def rectification(path: Path, student: str, rank: str = "worst") -> Drawing:
         student: whose soft label is rectified, `a` or `b`.
         rank: `best`, `median` or `worst`.
     """
-    kept, benchmark = samples_of(path), datasets.get(path.parent.name)
+    kept = samples_of(path)
+    if path.parent.name not in datasets.KNOWN:  # settings declare it
+        tables.settings_of(path.parents[3], path.parents[2].name)
+    benchmark = datasets.get(path.parent.name)
     if f"probabilities_{student}" not in kept or rank not in kept["rank"]:
         raise UserError(
             f"{path} holds no student {student!r} or no {rank!r} case; ask for a or b; best, median or worst"
