@@ -87,19 +87,28 @@ def data_list() -> None:
 
 
 @data.command("import")
-def data_import(name: str, path: Path) -> None:
-    """Check a data set in the folder PATH and copy it to external/NAME, all of it or nothing."""
+def data_import(
+    name: str,
+    path: Annotated[Path | None, typer.Argument(help="folder, zip or tar; none: download it (kvasir-seg only)")] = None,
+) -> None:
+    """Check a data set in a folder, zip or tar and bring it to external/NAME, all of it or nothing."""
+    import signal
+
     from ctrcl import importing
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # like Ctrl-C, so that what is staged is removed
     importing.bring(name, path)
 
 
 @data.command("verify")
 def data_verify(name: str) -> None:
-    """Read every case of a data set that is here and report what is odd."""
-    from ctrcl import datasets, importing
+    """Read every case of a data set that is here and report what is right, what is odd and what stops."""
+    from ctrcl import datasets, verifying
 
-    importing.verify(name, datasets.get(name).folder)
+    report = verifying.verify(name, datasets.get(name).folder)
+    print(report)
+    if report.stops:
+        raise UserError(report.stops[0])
 
 
 @results.command("verify")

@@ -87,7 +87,7 @@ def verify(name: str, folder: Path) -> Report:
     """Read every case in `folder` and report."""
     benchmark, report = datasets.get(name), Report(f"{name} in {folder}")
     try:
-        found, split = set(benchmark.ids(folder)), datasets.split(name)
+        found, split = set(benchmark.ids(folder)), datasets.split(name, folder)
     except UserError as error:
         report.stops.append(str(error))
         return report

@@ -78,7 +78,11 @@ def code_lines(path):
 
 
 def test_files_and_functions_stay_small():
-    assert sum(code_lines(path) for path in MODULES) < 5000
+    assert sum(code_lines(path) for path in MODULES) < 6500
+    method = [
+        path for path in MODULES if path.parent.name in ("losses", "methods", "models") or path.stem == "training"
+    ]
+    assert sum(code_lines(path) for path in method) < 2200  # what a reader of the method reads
     for path in MODULES:
         text = path.read_text()
         assert len(text.splitlines()) <= 350, path
