@@ -84,7 +84,7 @@ def compare(one: Path, other: Path) -> pd.DataFrame:
         sides = [_rows(place / "cases" / dataset / f"{experiment}.csv") for place in (one, other)]
         for student in STUDENTS:
             line: dict[str, object] = {"dataset": dataset, "experiment": experiment, "student": student}
-            parts = [rows.query("student == @student") for rows in sides]
+            parts = [rows[rows["student"] == student] for rows in sides]
             for name, part in zip(("first", "second"), parts, strict=True):
                 line |= tables.flat(name, statistics.interval(part, "dsc"))
             lines.append(line | tables.flat("difference", statistics.paired(parts[1], parts[0], "dsc")))

@@ -209,7 +209,8 @@ def _of_dataset(results: Path, settings: Settings, dataset: str) -> list[dict[st
 
 def _compared(rows: dict[str, pd.DataFrame], one: Comparison) -> Interval:
     """The paired difference over the seeds that both sides have."""
-    sides = [rows[side.experiment].query("student == @side.student") for side in (one.mine, one.rival)]
+    of = [rows[side.experiment] for side in (one.mine, one.rival)]
+    sides = [part[part["student"] == side.student] for part, side in zip(of, (one.mine, one.rival), strict=True)]
     seeds = set(sides[0]["seed"]) & set(sides[1]["seed"])
     mine, rival = (side[side["seed"].isin(seeds)] for side in sides)
     return statistics.paired(mine, rival, one.measure)
