@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ctrcl import ledger, statistics, tables
+from ctrcl import ledger, overview, statistics, tables
 from ctrcl.files import UserError
 from ctrcl.rendering import signed, spanned
 from ctrcl.rows import STUDENTS, read_rows
@@ -35,6 +35,7 @@ def _leftovers(settings: Settings, place: Path) -> Iterator[str]:
             if (path.parent.name, path.stem) not in runs:
                 yield f"{path} belongs to no run of {place}/params.yaml; remove it"
     stems = {f"{table}-{dataset}" for table, listed in settings.tables.items() for dataset in listed}
+    stems |= {f"{kind}-{page.table}" for page in settings.across.values() for kind in ("ranks", *overview.WINS)}
     for path in sorted((place / "tables").glob("*")):
         if path.stem not in stems:
             yield f"{path} belongs to no table of {place}/params.yaml; remove it"

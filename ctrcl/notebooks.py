@@ -46,7 +46,8 @@ def execute(name: str, scale: str, dataset: str | None, root: Path = Path("."), 
         raise UserError(f"there is no notebook {name!r} in {root / PAPER}; it has: {', '.join(known) or 'none'}")
     parameters = {key: value for key, value in (("scale", scale), ("dataset", dataset), ("table", table)) if value}
     executed = run(source, parameters, root)
-    target = root / "results" / scale / "notebooks" / f"{'-'.join(filter(None, (table or name, dataset)))}.ipynb"
+    stem = f"{table or name}-{dataset}" if dataset else "-".join(filter(None, (name, table)))
+    target = root / "results" / scale / "notebooks" / f"{stem}.ipynb"
     with replacing(target) as draft:
         draft.write_bytes((writes(executed, version=4) + "\n").encode())
     return target

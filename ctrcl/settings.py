@@ -118,6 +118,12 @@ class Page(Strict):
     dataset: str
 
 
+class Across(Strict):
+    """A table that several data sets list, so that its experiments can be ranked over them."""
+
+    table: str
+
+
 class Settings(Strict):
     """All of `params.yaml`. What stands below `tables` follows from it: the lists that `dvc.yaml` enumerates.
 
@@ -138,6 +144,7 @@ class Settings(Strict):
     runs: dict[str, Run]
     distilled: dict[str, Distillation]
     pages: dict[str, Page]
+    across: dict[str, Across]
 
     def experiment(self, name: str) -> dict[str, Any]:
         """The method and options of an experiment; an unknown one is a `UserError`."""
@@ -212,6 +219,7 @@ def enumerated(
             f"{scale}-{d}-{e}": {"dataset": d, "experiment": e, "teacher": t} for (d, e), t in sorted(taught.items())
         },
         "pages": {f"{scale}-{d}-{t}": {"table": t, "dataset": d} for t, d in listed},
+        "across": {f"{scale}-{t}": {"table": t} for t, listed in tables.items() if len(listed) > 1},
     }
 
 
