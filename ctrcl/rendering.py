@@ -64,6 +64,13 @@ class Shown:
         return self.text
 
 
+def framed(frame: pd.DataFrame) -> Shown:
+    """A plain frame for Jupyter: three decimals, a dash for what is not there, as wide as its words need."""
+    said = frame.map(lambda cell: plain(cell) if isinstance(cell, float) else cell).fillna(DASH)
+    table = said.to_html(index=False, border=0, justify="left")
+    return Shown(f'<div style="overflow-x:auto;font-size:85%">{table}</div>', said.to_markdown(index=False))
+
+
 @dataclass(frozen=True)
 class Table:
     """The main comparison.
