@@ -294,6 +294,53 @@ def test_the_reference_is_not_compared_with_itself(table):
     assert table.frame[table.frame["experiment"] == "alone"]["difference"].isna().all()
 
 
+def test_a_missed_class_costs_the_grids_diagonal(table):
+    """The factory misses one class once, of student a with seed 0: NaN there, the other seed's distance beside it."""
+    a, b = row(table, "alone", "a"), row(table, "alone", "b")
+    assert a["hd95_full"] - a["hd95"] > 0
+    assert b["hd95_full"] == pytest.approx(b["hd95"])
+
+
+def test_p_values_are_corrected_over_the_table(table):
+    frame = table.frame
+    tested = frame["rival"] != ""
+    assert tested.sum() == 12
+    assert_allclose(frame.loc[tested, "p_holm"], statistics.holm(frame["p"].to_numpy())[tested])
+    assert frame.loc[~tested, ["p", "p_holm", "effect"]].isna().all(axis=None)
+    assert "Holm's correction over the 12 of this table" in " ".join(table.notes)
+
+
+def test_a_table_says_when_so_few_units_can_reach_nothing(table):
+    """Six patients and twelve tests: the least p after Holm is 12 x 2 / 64."""
+    assert "6 units cannot reach 0.05 after 12 tests: the least p is 0.38." in table.notes
+
+
+def test_published_numbers_stand_beside_ours_where_a_user_has_them(results):
+    path = results.parent / "published.csv"
+    path.write_text(f"dataset,experiment,student,dsc\n{DATASET},ctrcl,a,0.9\nother,ctrcl,b,0.5\n")
+    found = tables.main(results, "smoke", DATASET)
+    mine = row(found, "ctrcl", "a")
+    assert mine["published"] == 0.9
+    assert mine["published_gap"] == pytest.approx(mine["dsc"] - 0.9)
+    assert found.frame["published"].notna().sum() == 1
+    assert "DSC published" in found.markdown()
+    assert "published" not in tables.main(results, "smoke", DATASET).markdown().replace("DSC published", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("dataset,experiment,dsc\n", "must have the columns"),
+        (f"dataset,experiment,student,dsc\n{DATASET},ctrcl,a,90\n", "must have the columns"),
+        (f"dataset,experiment,student,dsc\n{DATASET},ctrcl,c,0.9\n", "unknown student 'c'"),
+        (f"dataset,experiment,student,dsc\n{DATASET},ctrcl,a,0.9\n{DATASET},ctrcl,a,0.8\n", "each row once"),
+    ],
+)
+def test_published_numbers_that_cannot_be_are_refused(results, text, told):
+    (results.parent / "published.csv").write_text(text)
+    assert told in refused(results)
+
+
 # bold by rule
 
 
