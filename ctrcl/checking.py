@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from ctrcl import ledger, overview, statistics, tables
-from ctrcl.files import UserError
+from ctrcl.files import UserError, read_json, sha256
 from ctrcl.rendering import signed, spanned
 from ctrcl.rows import STUDENTS, read_rows
 from ctrcl.settings import Settings
@@ -24,7 +24,8 @@ def verify(results: Path, scale: str) -> list[str]:
     """
     settings = tables.settings_of(results, scale)
     place = results / scale
-    return [*_leftovers(settings, place), *_tables(settings, results), *_claims(results, scale)]
+    found = [*_leftovers(settings, place), *_tables(settings, results), *_curves(settings, place)]
+    return [*found, *_overviews(settings, results), *_claims(results, scale)]
 
 
 def _leftovers(settings: Settings, place: Path) -> Iterator[str]:
@@ -35,7 +36,7 @@ def _leftovers(settings: Settings, place: Path) -> Iterator[str]:
             if (path.parent.name, path.stem) not in runs:
                 yield f"{path} belongs to no run of {place}/params.yaml; remove it"
     stems = {f"{table}-{dataset}" for table, listed in settings.tables.items() for dataset in listed}
-    stems |= {f"{kind}-{page.table}" for page in settings.across.values() for kind in ("ranks", *overview.WINS)}
+    stems |= {f"{kind}-{page.table}" for page in settings.across.values() for kind in overview.KINDS}
     for path in sorted((place / "tables").glob("*")):
         if path.stem not in stems:
             yield f"{path} belongs to no table of {place}/params.yaml; remove it"
@@ -52,6 +53,29 @@ def _tables(settings: Settings, results: Path) -> Iterator[str]:
             with tempfile.TemporaryDirectory() as folder:
                 for fresh in table.save(Path(folder) / f"{name}-{dataset}"):
                     yield from _same(fresh, results / settings.scale / "tables" / fresh.name)
+
+
+def _curves(settings: Settings, place: Path) -> Iterator[str]:
+    for run in (*settings.runs.values(), *settings.distilled.values()):
+        path, record = (place / room / run.dataset / run.experiment for room in ("curves", "runs"))
+        path, record = path.with_name(f"{path.name}.csv"), record.with_name(f"{record.name}.json")
+        if not path.exists():
+            yield f"{path} is missing; run `dvc repro`"
+        elif record.exists() and read_json(record).get("curves") != sha256(path):
+            yield f"{path} is not what its run wrote (another checksum); restore it, or run `dvc repro`"
+
+
+def _overviews(settings: Settings, results: Path) -> Iterator[str]:
+    """Ranks and wins, as their page writes them."""
+    for page in settings.across.values():
+        try:
+            fresh = overview.overview(results, settings.scale, page.table)
+        except UserError as error:
+            yield str(error)
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            for path in fresh.save(Path(folder)):
+                yield from _same(path, results / settings.scale / "tables" / path.name)
 
 
 def _claims(results: Path, scale: str) -> Iterator[str]:

@@ -19,6 +19,8 @@ from ctrcl.preparation import Prepared
 from ctrcl.rows import COLUMNS, STUDENTS
 from ctrcl.settings import Students
 
+KEYS = ["student", "case", "class"]
+
 
 def evaluate(predictions: Path, data: Prepared, about: dict[str, Any], students: Students) -> pd.DataFrame:
     """Rows of one seed.
@@ -51,7 +53,8 @@ def _kept(path: Path) -> Any:
     try:
         if path.suffix == ".npz":
             return np.load(path, allow_pickle=False)
-        return pd.read_csv(path, dtype={"case": str}).set_index(["student", "case", "class"])["mae"]
+        words = dict.fromkeys(KEYS, str)  # a class may be called 1 or NA
+        return pd.read_csv(path, dtype=words, keep_default_na=False, na_values=[""]).set_index(KEYS)["mae"]
     except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise UserError(f"{path} cannot be read ({error}); train again, or `dvc pull` it") from None
 

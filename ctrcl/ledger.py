@@ -23,6 +23,10 @@ from ctrcl.statistics import Interval
 SUPPORTED, CONTRADICTED, UNDECIDED, UNTESTED = "supported", "contradicted", "undecided", "not tested"
 BOTH = (("a", "a"), ("b", "b"))
 FACTORS = {"alignment", "similarity", "certainty"}
+COLUMNS = [
+    *("claim", "statement", "dataset", "experiment", "student", "rival", "rival_student", "measure"),
+    *("difference", "low", "high", "units", "verdict", "claim_verdict", "overall", "rows"),
+]
 
 
 class Side(NamedTuple):
@@ -53,6 +57,7 @@ CLAIMS = {
     for claim in (
         Claim("1", "each student gains over training alone"),
         Claim("2", "CTRCL beats the best other collaborative method"),
+        Claim("2 each", "CTRCL beats each other collaborative method"),
         Claim("3", "RLCL and CFCL each help, together most"),
         Claim("4", "all three factors of the weight help"),
         Claim("5", "it holds for other student pairs"),
@@ -76,6 +81,8 @@ def both(mine: str, rival: str) -> list[Comparison]:
 def planned(settings: Settings, dataset: str, rows: dict[str, pd.DataFrame]) -> Iterator[tuple[str, list[Comparison]]]:
     """Per claim its comparisons on a data set, of what was run there: each list is one comparison of both students.
 
+    Only such experiments are compared that share networks and budget.
+
     Args:
         rows: of every experiment on the data set.
     """
@@ -89,19 +96,21 @@ def planned(settings: Settings, dataset: str, rows: dict[str, pd.DataFrame]) -> 
         "A": [("rlcl", "rlcl-none")],
         "B": [("rlcl", "masked")],
     }.items():
-        if pairs and all(name in rows for pair in pairs for name in pair):
+        if pairs and all(_comparable(settings, rows, *pair) for pair in pairs):
             yield from ((number, both(*pair)) for pair in pairs)
-    others = [name for name in rows if is_other_online(settings, name)]
-    if others and "ctrcl" in rows:
+    others = [name for name in rows if is_other_online(settings, name) and _comparable(settings, rows, "ctrcl", name)]
+    if others:
         best = {s: max(others, key=lambda name: _mean(rows[name], s)) for s, _ in BOTH}
         yield "2", [Comparison(Side("ctrcl", s), Side(best[s], s)) for s, _ in BOTH]
+        yield from (("2 each", both("ctrcl", name)) for name in others)
     if "alone" in rows:
-        kinds = settings.students_of("alone")
-        if (kinds.a.kind, kinds.b.kind) == ("cnn", "transformer"):
-            cnn, transformer = Side("alone", "a"), Side("alone", "b")
+        chosen = settings.students_of("alone")
+        kinds = {chosen.a.kind: "a", chosen.b.kind: "b"}
+        if len(kinds) == 2:
+            cnn, transformer = Side("alone", kinds["cnn"]), Side("alone", kinds["transformer"])
             yield "9", [Comparison(cnn, transformer, "mislocalised")]
             yield "10", [Comparison(transformer, cnn, "boundary_error")]
-        if "ctrcl" in rows:
+        if _comparable(settings, rows, "ctrcl", "alone"):
             yield "C", [Comparison(Side("ctrcl", s), Side("alone", "ensemble")) for s, _ in BOTH]
 
 
@@ -119,15 +128,22 @@ def lacking_one(settings: Settings) -> list[str]:
 def own_networks(settings: Settings, dataset: str, table: str) -> list[tuple[str, str]]:
     """CTRCL and training alone with each pair of other networks that a table lists."""
     listed = settings.tables.get(table, {}).get(dataset, [])
-    ours = [name for name in listed if name.startswith("ctrcl-")]
-    return [(name, name.replace("ctrcl-", "alone-")) for name in ours if name.replace("ctrcl-", "alone-") in listed]
+    pairs = [(name, f"alone-{name.removeprefix('ctrcl-')}") for name in listed if name.startswith("ctrcl-")]
+    return [(mine, alone) for mine, alone in pairs if alone in listed]
 
 
 def is_other_online(settings: Settings, name: str) -> bool:
-    """Whether an experiment is another collaborative method on the same networks and budget."""
+    """Whether an experiment is another collaborative method."""
     method, _ = methods.configured(name, settings.experiment(name))
-    alike = settings.students_of(name) == settings.students and settings.training_of(name) == settings.training
-    return method.setting == "online" and method.name != "ctrcl" and alike
+    return method.setting == "online" and method.name != "ctrcl"
+
+
+def _comparable(settings: Settings, rows: dict[str, pd.DataFrame], mine: str, rival: str) -> bool:
+    """Whether both were run, on the same networks, with the same budget, and share a seed."""
+    if not {mine, rival} <= set(rows):
+        return False
+    seeds = set(settings.seeds_of(mine)) & set(settings.seeds_of(rival))
+    return bool(seeds) and tables.deployed(settings, mine) == tables.deployed(settings, rival)
 
 
 def _mean(rows: pd.DataFrame, student: str) -> float:
@@ -173,10 +189,9 @@ def ledger(results: Path, scale: str) -> pd.DataFrame:
     settings = tables.settings_of(results, scale)
     names = sorted(settings.data)
     lines = [line for dataset in names for line in _of_dataset(results, settings, dataset)]
-    for number in CLAIMS.keys() - {line["claim"] for line in lines}:
-        lines.append({"claim": number, "claim_verdict": UNTESTED})
-    frame = pd.DataFrame(lines)
-    frame.insert(1, "statement", [CLAIMS[number].statement for number in frame["claim"]])
+    lines += [{"claim": number, "claim_verdict": UNTESTED} for number in CLAIMS.keys() - {x["claim"] for x in lines}]
+    frame = pd.DataFrame(lines, columns=COLUMNS)
+    frame["statement"] = [CLAIMS[number].statement for number in frame["claim"]]
     said = frame.dropna(subset="dataset").drop_duplicates(["claim", "dataset"])
     by_claim = {str(n): dict(zip(p["dataset"], p["claim_verdict"], strict=True)) for n, p in said.groupby("claim")}
     frame["overall"] = [overall(by_claim.get(number, {})) for number in frame["claim"]]
@@ -188,9 +203,8 @@ def ledger(results: Path, scale: str) -> pd.DataFrame:
 
 def _of_dataset(results: Path, settings: Settings, dataset: str) -> list[dict[str, Any]]:
     runs = [*settings.runs.values(), *settings.distilled.values()]
-    rows = {}
-    for name in (run.experiment for run in runs if run.dataset == dataset):
-        rows[name] = tables.gather(results, settings.scale, dataset, [name])
+    names = sorted(run.experiment for run in runs if run.dataset == dataset)
+    rows = tables.checked(results, settings.scale, dataset, names)
     groups = [*planned(settings, dataset, rows)]
     by_claim: dict[str, list[str]] = {}
     lines: list[dict[str, Any]] = []
@@ -199,7 +213,7 @@ def _of_dataset(results: Path, settings: Settings, dataset: str) -> list[dict[st
         by_claim.setdefault(number, []).append(agreed([verdict(gap) for gap in found]))
         for one, gap in zip(group, found, strict=True):
             lines.append({"claim": number, "dataset": dataset} | _told(one, gap, f"cases/{dataset}"))
-    if {"alone", "ctrcl"} <= set(rows):
+    if _comparable(settings, rows, "ctrcl", "alone"):
         lines += _priced(results / settings.scale / "runs" / dataset, dataset)
         by_claim["8"] = [line["verdict"] for line in lines if line["claim"] == "8"]
     for line in lines:

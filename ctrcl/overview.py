@@ -1,11 +1,12 @@
-"""Across data sets: average ranks with intervals, and who beats whom. Imports no torch.
+"""Across data sets: average ranks with intervals, and who beats whom. Drawn data only where there are no others.
 
 A rank is that of the mean DSC among the experiments of a table (1 is best), averaged over the data sets that list it.
 Its interval is the percentile bootstrap: on every data set the independent units are drawn anew, the same for all
 experiments, and everything is ranked again. A win is a paired difference whose 95 % interval lies above zero.
+Imports no torch.
 """
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,90 +14,125 @@ import pandas as pd
 
 from ctrcl import datasets, statistics, tables
 from ctrcl.files import UserError, write_text
+from ctrcl.rendering import tex
 from ctrcl.rows import STUDENTS
 
-WINS = tuple(f"wins-{student}" for student in STUDENTS)  # the tables of wins, one a student
+KINDS = ("ranks", *(f"wins-{student}" for student in STUDENTS))  # of tables that an overview writes
+Parts = dict[str, dict[tuple[str, str], pd.DataFrame]]  # per data set the rows of each experiment and student
 
 
-def parts_of(results: Path, scale: str, table: str) -> dict[str, dict[tuple[str, str], pd.DataFrame]]:
-    """Per data set that lists the table, the rows of each experiment and student."""
-    listed = tables.settings_of(results, scale).tables.get(table)
+@dataclass(frozen=True)
+class Overview:
+    """A table over all its data sets.
+
+    Attributes:
+        table, names: which table, over which data sets; `titles` of its experiments.
+        ranks: `experiment, student, rank, low, high, datasets`, in the order of the table.
+        wins: per student, on how many data sets the row's experiment beats the column's.
+    """
+
+    table: str
+    names: list[str]
+    titles: dict[str, str]
+    ranks: pd.DataFrame
+    wins: dict[str, pd.DataFrame]
+
+    @property
+    def note(self) -> str:
+        """What stands below every part: which data sets, and what drawn ones cannot say."""
+        drawn = any(datasets.get(name).drawn for name in self.names)
+        return f"Over {', '.join(self.names)}.{' Drawn data: says nothing about patients.' if drawn else ''}"
+
+    def shown(self) -> pd.DataFrame:
+        """Ranks for people: a row per experiment, a column per student, the interval in brackets."""
+        numbers = self.ranks[["rank", "low", "high"]].to_numpy()
+        said = [f"{rank:.2f} [{low:.2f}, {high:.2f}]" for rank, low, high in numbers]
+        wide = self.ranks.assign(said=said).pivot_table("said", "experiment", "student", aggfunc="first", sort=False)
+        return wide.rename(index=self.titles).rename_axis(index="method", columns=None)
+
+    def text(self) -> str:
+        """One paragraph, read off the ranks."""
+        parts = [self.note]
+        for student, rows in self.ranks.groupby("student", sort=False):
+            first = rows.sort_values("rank", kind="stable").iloc[0]
+            behind = int((rows["low"] > first["high"]).sum())
+            who = "The ensemble" if student == "ensemble" else f"Student {student}"
+            parts.append(
+                f"{who} ranks best with {self.titles[first['experiment']]}, {first['rank']:.2f} "
+                f"[{first['low']:.2f}, {first['high']:.2f}]; the intervals of {behind} of the other {len(rows) - 1} "
+                "begin behind it."
+            )
+        return " ".join(parts)
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write `ranks-<table>` and `wins-<student>-<table>` as CSV (plain), Markdown and LaTeX."""
+        paths = []
+        shown = {"ranks": self.shown()} | {f"wins-{student}": frame for student, frame in self.wins.items()}
+        for kind, frame in shown.items():
+            plain = self.ranks.set_index("experiment") if kind == "ranks" else frame
+            texts = {
+                "csv": plain.to_csv(float_format="%.6f", lineterminator="\n"),
+                "md": f"{frame.to_markdown()}\n\n- {self.note}\n",
+                "tex": frame.rename(index=tex, columns=tex).to_latex(caption=tex(self.note)),
+            }
+            for suffix, text in texts.items():
+                paths.append(folder / f"{kind}-{self.table}.{suffix}")
+                write_text(paths[-1], text)
+        return paths
+
+
+def overview(results: Path, scale: str, table: str = "main") -> Overview:
+    """Ranks and wins of a table.
+
+    Raises:
+        UserError: no such table, or other experiments on some of its data sets.
+    """
+    settings = tables.settings_of(results, scale)
+    listed = settings.tables.get(table)
     if not listed:
-        raise UserError(f"scale {scale} has no table {table!r}")
-    found = {}
-    for dataset in listed:
-        grouped = tables.load(results, scale, dataset, table).groupby(["experiment", "student"], sort=False)
-        found[dataset] = {(str(e), str(s)): part for (e, s), part in grouped}
-    if len({frozenset(experiment for experiment, _ in parts) for parts in found.values()}) > 1:
+        raise UserError(f"scale {scale} has no table {table!r}; it has: {', '.join(settings.tables)}")
+    names = [name for name in listed if not datasets.get(name).drawn] or list(listed)  # never both in one rank
+    if len({frozenset(listed[name]) for name in names}) > 1:
         raise UserError(f"table {table} of scale {scale} has other experiments on some data sets: no ranks over them")
-    return found
+    parts: Parts = {}
+    for dataset in names:
+        grouped = tables.load(results, scale, dataset, table).groupby(["experiment", "student"], sort=False)
+        parts[dataset] = {(str(e), str(s)): part for (e, s), part in grouped}
+    experiments = listed[names[0]]
+    titles = {name: tables.title(settings, name, "alone") for name in experiments}
+    wins = {student: _wins(parts, experiments, student) for student in STUDENTS}
+    return Overview(table, names, titles, _ranks(parts, experiments), wins)
 
 
-def ranks(results: Path, scale: str, table: str = "main") -> pd.DataFrame:
-    """`experiment, student, rank, low, high, datasets`, in the order of the table."""
-    parts = parts_of(results, scale, table)
-    experiments = list(dict.fromkeys(name for name, _ in next(iter(parts.values()))))
+def _ranks(parts: Parts, experiments: list[str]) -> pd.DataFrame:
     lines = []
+    tail = 50 * (1 - statistics.LEVEL)
     for student in STUDENTS:
         mean, drawn = [], []
-        for of in parts.values():
-            values = [statistics.by_case(of[name, student], "dsc") for name in experiments]
+        for number, of in enumerate(parts.values()):
+            rows = [of[name, student] for name in experiments]
+            values = [statistics.by_case(one, "dsc") for one in rows]
             units = sorted(set().union(*(set(one.index.get_level_values("patient")) for one in values)))
-            means = np.array([[one.groupby("class").mean().mean() for one in values]])
-            mean.append(_ranked(means))
-            drawn.append(_ranked(np.stack([statistics.resampled(one, units) for one in values], axis=1)))
+            mean.append(_ranked(np.array([[statistics.estimate(one, "dsc") for one in rows]])))
+            drawn.append(_ranked(np.stack([statistics.resampled(one, units, number) for one in values], axis=1)))
         point, sample = np.mean(mean, axis=0)[0], np.mean(drawn, axis=0)
-        tail = 50 * (1 - statistics.LEVEL)
-        low, high = np.percentile(sample, [tail, 100 - tail], axis=0)
+        sample = sample[np.isfinite(sample).all(1)]  # the resamples that hold a case of every experiment
+        none = np.full((2, len(point)), np.nan)
+        low, high = np.percentile(sample, [tail, 100 - tail], axis=0) if len(sample) else none
         for place, name in enumerate(experiments):
             line = {"experiment": name, "student": student, "rank": point[place], "low": low[place]}
             lines.append(line | {"high": high[place], "datasets": len(parts)})
     return pd.DataFrame(lines)
 
 
-def shown(found: pd.DataFrame, titles: dict[str, str]) -> pd.DataFrame:
-    """Ranks for people: a row per experiment, a column per student, the interval in brackets."""
-    said = [f"{r:.2f} [{low:.2f}, {high:.2f}]" for r, low, high in found[["rank", "low", "high"]].to_numpy()]
-    wide = found.assign(said=said).pivot_table("said", "experiment", "student", aggfunc="first", sort=False)
-    return wide.rename(index=titles).rename_axis(index="method", columns=None)
-
-
-def text(found: pd.DataFrame, titles: dict[str, str], listed: Iterable[str]) -> str:
-    """One paragraph, read off the ranks."""
-    drawn = [name for name in listed if datasets.get(name).drawn]
-    parts = [f"Over {found['datasets'].iloc[0]} data sets ({', '.join(listed)})."]
-    for student, rows in found.groupby("student", sort=False):
-        first = rows.sort_values("rank", kind="stable").iloc[0]
-        apart = rows[rows["low"] > first["high"]]
-        who = "The ensemble" if student == "ensemble" else f"Student {student}"
-        parts.append(
-            f"{who} ranks best with {titles[first['experiment']]}, {first['rank']:.2f} "
-            f"[{first['low']:.2f}, {first['high']:.2f}]; the interval of {len(apart)} of the other {len(rows) - 1} "
-            f"begins behind it."
-        )
-    if drawn:
-        parts.append(f"Drawn data ({', '.join(drawn)}) say nothing about patients.")
-    return " ".join(parts)
-
-
-def save(frame: pd.DataFrame, results: Path, scale: str, name: str, text: pd.DataFrame) -> None:
-    """Write `tables/<name>.csv`, plain, and `.md`, as shown."""
-    place = results / scale / "tables"
-    write_text(place / f"{name}.csv", frame.to_csv(index=frame.index.name is not None, float_format="%.6f"))
-    write_text(place / f"{name}.md", text.to_markdown() + "\n")
-
-
 def _ranked(values: np.ndarray) -> np.ndarray:
-    """Ranks along the second axis, the largest first, ties shared."""
+    """Ranks along the second axis, the largest first, ties shared; NaN where one is."""
     from scipy.stats import rankdata
 
     return rankdata(-values, axis=1)
 
 
-def wins(results: Path, scale: str, student: str, table: str = "main") -> pd.DataFrame:
-    """On how many data sets the row's experiment beats the column's."""
-    parts = parts_of(results, scale, table)
-    experiments = list(dict.fromkeys(name for name, _ in next(iter(parts.values()))))
+def _wins(parts: Parts, experiments: list[str], student: str) -> pd.DataFrame:
     counts = np.zeros((len(experiments), len(experiments)), int)
     for of in parts.values():
         for i, mine in enumerate(experiments):

@@ -119,8 +119,9 @@ class Table:
         return [good, wrong]
 
     def _gap(self, row: dict[Any, Any]) -> str:
-        lone = row["experiment"] == self.reference or not row["rival"]
-        return "reference" if lone else spanned(row, "difference", signed)
+        if row["experiment"] in {self.reference, *self.frame["rival"]}:
+            return "reference"
+        return spanned(row, "difference", signed)
 
     def cells(self, bold: Callable[[str], str], escape: Callable[[str], str]) -> list[list[list[str]]]:
         """Of each panel header and body as text; a method's name stands on its first row only."""

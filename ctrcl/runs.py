@@ -33,7 +33,7 @@ from ctrcl.settings import Settings
 PACKAGE = Path(__file__).parent
 # what weights and label maps depend on, and what is computed from these; `dvc.yaml` names the same
 SOURCES = ("models", "losses", "methods", "batches.py", "training.py", "inference.py")
-MEASURES = ("evaluation.py", "metrics.py", "rows.py")
+MEASURES = ("evaluation.py", "metrics.py", "rows.py", "preparation.py")
 VERSIONS = ("torch", "timm", "monai", "numpy", "scipy", "pillow", "lightning-fabric")
 
 
@@ -90,7 +90,7 @@ def committed() -> dict[str, Any]:
     """The commit in force and whether the sources stand in it as they are."""
     try:
         commit = _git("rev-parse", "HEAD").strip()
-        changed = _git("status", "--porcelain", "--", *[str(PACKAGE / name) for name in SOURCES])
+        changed = _git("status", "--porcelain", "--", *[str(PACKAGE / name) for name in (*SOURCES, *MEASURES)])
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "clean": False}
     return {"commit": commit, "clean": not changed}
@@ -156,6 +156,11 @@ def evaluate(settings: Settings, dataset: str, experiment: str) -> None:
     if not places.record.exists():
         raise UserError(f"{places.record} is missing; run `ctrcl train {dataset} {experiment}` first")
     record = read_json(places.record)
+    again = f"run `ctrcl train {dataset} {experiment}` again"
+    if record.get("predictions") != places.checksums().get("predictions"):
+        raise UserError(f"{places.predictions} is not what the run of {places.record} left; {again}")
+    if record["identity"]["data"] != sha256(places.prepared / "manifest.json"):
+        raise UserError(f"{places.prepared} is not what {places.record} was trained on; {again}")
     students = settings.students_of(experiment)
     jobs = [(places, {"dataset": dataset, "experiment": experiment, "seed": seed}, students) for seed in seeds]
     context = multiprocessing.get_context("forkserver")

@@ -219,8 +219,13 @@ def enumerated(
             f"{scale}-{d}-{e}": {"dataset": d, "experiment": e, "teacher": t} for (d, e), t in sorted(taught.items())
         },
         "pages": {f"{scale}-{d}-{t}": {"table": t, "dataset": d} for t, d in listed},
-        "across": {f"{scale}-{t}": {"table": t} for t, listed in tables.items() if len(listed) > 1},
+        "across": {f"{scale}-{t}": {"table": t} for t, listed in tables.items() if _alike(listed)},
     }
+
+
+def _alike(listed: dict[str, list[str]]) -> bool:
+    """Whether several data sets list the same experiments, so that these can be ranked over them."""
+    return len(listed) > 1 and len({frozenset(names) for names in listed.values()}) == 1
 
 
 def _place(dataset: str) -> dict[str, str]:

@@ -20,7 +20,7 @@ RESAMPLES = 10_000
 LEVEL = 0.95
 SEED = 2408
 KEYS = ["patient", "case", "class"]
-SPAN = {"dsc": (0, 1), "jac": (0, 1), "mae": (0, 1), "hd95": (0, np.inf), "assd": (0, np.inf)}
+SPAN = {"dsc": (0, 1)}  # where a measure can be
 ZERO = 1e-9  # rows have six decimals: a standard error below this is rounding
 FEWEST = 6  # units; with fewer no signed-rank test can reach 0.05
 
@@ -84,7 +84,7 @@ def signed_rank(rows: pd.DataFrame, reference: pd.DataFrame, measure: str) -> Si
     differing = units[units != 0]
     ranks = rankdata(abs(differing))
     return SignedRank(
-        float(wilcoxon(units).pvalue), float((np.sign(differing) * ranks).sum() / ranks.sum()), len(units)
+        float(wilcoxon(differing).pvalue), float((np.sign(differing) * ranks).sum() / ranks.sum()), len(units)
     )
 
 
@@ -101,11 +101,20 @@ def least_p(units: int, family: int) -> float:
     return family * 2 / 2**units
 
 
-def resampled(values: pd.Series, patients: list[str]) -> np.ndarray:
-    """The statistic of every resample of these units; the same units are drawn for every series of as many."""
+def resampled(values: pd.Series, patients: list[str], stream: int = 0) -> np.ndarray:
+    """The statistic of every resample of these units; one stream draws the same units for every series of as many.
+
+    NaN where a resample holds no unit that defines the statistic.
+    """
+    if not patients:
+        return np.full(RESAMPLES, np.nan)
     table = values.groupby(["patient", "class"])
-    parts = (part.unstack(fill_value=0).reindex(patients, fill_value=0) for part in (table.sum(), table.count()))
-    return linearised(weights(len(patients)), *(part.to_numpy(float) for part in parts))[0]
+    sums, counts = (
+        part.unstack(fill_value=0).reindex(patients, fill_value=0).to_numpy(float)
+        for part in (table.sum(), table.count())
+    )
+    drawn = weights(len(patients), stream)
+    return np.where((drawn @ counts).any(1), linearised(drawn, sums, counts)[0], np.nan)
 
 
 def estimate(rows: pd.DataFrame, measure: str) -> float:
@@ -131,9 +140,9 @@ def by_case(rows: pd.DataFrame, measure: str) -> pd.Series:
 
 
 @cache
-def weights(units: int) -> np.ndarray:
-    """How often each unit is drawn, resamples x units; the same for every statistic of as many units."""
-    drawn = np.random.default_rng(SEED).integers(units, size=(RESAMPLES, units))
+def weights(units: int, stream: int = 0) -> np.ndarray:
+    """How often each unit is drawn, resamples x units; the same for every statistic of as many units in a stream."""
+    drawn = np.random.default_rng([SEED, stream] if stream else SEED).integers(units, size=(RESAMPLES, units))
     drawn += units * np.arange(RESAMPLES)[:, None]
     return np.bincount(drawn.ravel(), minlength=RESAMPLES * units).reshape(RESAMPLES, units).astype(float)
 
@@ -152,7 +161,7 @@ def linearised(w: np.ndarray, sums: np.ndarray, counts: np.ndarray) -> tuple[np.
     units = len(sums)
     counted = w @ counts  # resamples x classes
     there = counted > 0
-    share = there / there.sum(1, keepdims=True)  # 1 / number of classes that the resample defines
+    share = there / np.maximum(there.sum(1, keepdims=True), 1)  # 1 / number of classes that the resample defines
     each = np.divide(w @ sums, counted, out=np.zeros_like(counted), where=there)
     slope = np.divide(share * units, counted, out=np.zeros_like(counted), where=there)
     influence = slope @ sums.T - (slope * each) @ counts.T  # resamples x units

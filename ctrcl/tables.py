@@ -38,11 +38,18 @@ def load(results: Path, scale: str, dataset: str, table: str = "main") -> pd.Dat
 
 
 def gather(results: Path, scale: str, dataset: str, experiments: list[str]) -> pd.DataFrame:
-    """All rows of some experiments on a data set, of the seeds that they share.
+    """All rows of some experiments on a data set, of the seeds that they share, as `checked` reads them."""
+    parts = checked(results, scale, dataset, experiments)
+    seeds = shared_seeds(settings_of(results, scale), experiments)
+    return pd.concat([part[part["seed"].isin(seeds)] for part in parts.values()], ignore_index=True)
+
+
+def checked(results: Path, scale: str, dataset: str, experiments: list[str]) -> dict[str, pd.DataFrame]:
+    """The rows of each experiment, all its seeds.
 
     Raises:
         UserError: a run that is missing, left over or without provenance; seeds, students or cases that are missing;
-            a run made with other settings than those recorded.
+            a run made with other settings than those recorded, or with other code, data or metrics than the others.
     """
     settings = settings_of(results, scale)
     place = results / scale / "cases" / dataset
@@ -54,25 +61,24 @@ def gather(results: Path, scale: str, dataset: str, experiments: list[str]) -> p
     if extra := sorted(found - known):
         leftover = ", ".join(f"{name}.csv" for name in extra)
         raise UserError(f"{place} holds {leftover}, which no table of {results / scale}/params.yaml lists; remove it")
-    parts: list[pd.DataFrame] = []
+    parts: dict[str, pd.DataFrame] = {}
     made: dict[str, dict[str, Any]] = {}
     for name in experiments:
         path = place / f"{name}.csv"
         made[name] = record = _check_record(settings, results / scale / "runs" / dataset / f"{name}.json", name)
         if odd := _differing(record, made[experiments[0]]):
             raise UserError(f"{dataset}: {name} and {experiments[0]} were made with different {odd}; {AGAIN}")
-        parts.append(read_rows(path))
-        _check_rows(settings, parts[-1], parts[0], path, dataset, name)
-        if record.get("evaluation", {}).get("rows") != sha256(path):
+        parts[name] = read_rows(path)
+        _check_rows(settings, parts[name], parts[experiments[0]], path, dataset, name)
+        if record["evaluation"]["rows"] != sha256(path):
             raise UserError(f"{path} is not what its run wrote (another checksum); restore it, or {AGAIN}")
-    seeds = shared_seeds(settings, experiments)
-    return pd.concat([part[part["seed"].isin(seeds)] for part in parts], ignore_index=True)
+    return parts
 
 
 def _differing(record: dict[str, Any], other: dict[str, Any]) -> str | None:
     """In what two runs differ that share a table and must not."""
     pairs = {key: (record["identity"].get(key), other["identity"].get(key)) for key in ("data", "code", "versions")}
-    pairs["metrics"] = tuple(made.get("evaluation", {}).get("code") for made in (record, other))
+    pairs["metrics"] = (record["evaluation"]["code"], other["evaluation"]["code"])
     return next((key for key, (one, two) in pairs.items() if one != two), None)
 
 
@@ -107,6 +113,9 @@ def _check_record(settings: Settings, path: Path, experiment: str) -> dict[str, 
         raise UserError(f"{path} is missing: rows without provenance enter no table; {AGAIN}")
     record = read_json(path)
     lacking = [str(seed) for seed in settings.seeds_of(experiment) if str(seed) not in record.get("seeds", {})]
+    whole = {"code", "rows", "diagonals"} <= set(record.get("evaluation", {}))
+    if not whole or not all({"parameters", "gflops"} <= set(seed) for seed in record.get("seeds", {}).values()):
+        raise UserError(f"{path} was written by another version of ctrcl, or never evaluated; {AGAIN}")
     if lacking:
         raise UserError(f"{path} lacks seed {', '.join(lacking)}; {AGAIN}")
     made, now = record.get("identity", {}), settings.model_dump(mode="json")
@@ -174,8 +183,8 @@ def main(results: Path, scale: str, dataset: str, reference: str = "alone", tabl
     frame = pd.DataFrame(lines)
     frame["p_holm"] = statistics.holm(frame["p"].to_numpy())
     frame = with_published(frame, results.parent / PUBLISHED, dataset)
-    same = _networks(settings, reference)
-    alike = frame[[_networks(settings, name) == same for name in frame["experiment"]]]
+    same = deployed(settings, reference)
+    alike = frame[[deployed(settings, name) == same for name in frame["experiment"]]]
     leads = {student: lead(parts, alike, student) for student in STUDENTS}
     sure = [(found.best, student) for student, found in leads.items() if found.gap.sign > 0]
     frame["bold"] = [key in sure for key in frame[["experiment", "student"]].itertuples(index=False, name=None)]
@@ -199,15 +208,15 @@ def title(settings: Settings, experiment: str, reference: str) -> str:
 def rival_of(settings: Settings, experiments: list[str], experiment: str, reference: str) -> str | None:
     """What an experiment is compared to: the reference, or, with other networks, their training alone in this table."""
     alone = [name for name in experiments if settings.experiment(name)["method"] == "alone"]
-    networks = _networks(settings, experiment)
-    rival = next((name for name in (reference, *alone) if _networks(settings, name) == networks), None)
+    networks = deployed(settings, experiment)
+    rival = next((name for name in (reference, *alone) if deployed(settings, name) == networks), None)
     return None if rival == experiment else rival
 
 
-def _networks(settings: Settings, experiment: str) -> tuple[Any, ...]:
+def deployed(settings: Settings, experiment: str) -> tuple[Any, ...]:
     """What is deployed, and the budget: only such are compared that share both."""
-    deployed = settings.students_of(experiment), settings.training_of(experiment)
-    return *deployed, methods.configured(experiment, settings.experiment(experiment))[1].decoder
+    networks = settings.students_of(experiment), settings.training_of(experiment)
+    return *networks, methods.configured(experiment, settings.experiment(experiment))[1].decoder
 
 
 def summary(rows: pd.DataFrame, diagonals: dict[str, float]) -> dict[str, Any]:
@@ -258,9 +267,13 @@ def with_published(frame: pd.DataFrame, path: Path, dataset: str) -> pd.DataFram
     if not path.exists():
         return frame
     keys = ["dataset", "experiment", "student"]
-    stated = pd.read_csv(path, dtype=dict.fromkeys(keys, str))
+    wrong = f"{path} must have the columns {', '.join(keys)}, dsc (0 to 1), each row once; correct it"
+    try:
+        stated = pd.read_csv(path, dtype={**dict.fromkeys(keys, str), "dsc": float})
+    except (ValueError, OSError):
+        raise UserError(wrong) from None
     if list(stated.columns) != [*keys, "dsc"] or stated.duplicated(keys).any() or not stated["dsc"].between(0, 1).all():
-        raise UserError(f"{path} must have the columns {', '.join(keys)}, dsc (0 to 1), each row once; correct it")
+        raise UserError(wrong)
     here = stated[stated["dataset"] == dataset]
     if unknown := sorted(set(here["student"]) - set(STUDENTS)):
         raise UserError(f"{path}: unknown student {unknown[0]!r}; the students are {', '.join(STUDENTS)}")
@@ -281,6 +294,8 @@ def _test_notes(frame: pd.DataFrame) -> list[str]:
     """How the tests are to be read, and what so few cases cannot show."""
     family = int(frame["p"].notna().sum())
     units = int(frame["patients"].min())
+    if not (frame["rival"] != "").any():
+        return []
     if not family:
         return [f"No signed-rank test: {units} independent units, at least {statistics.FEWEST} are needed."]
     notes = [

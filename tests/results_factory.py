@@ -121,6 +121,7 @@ def record(chosen: settings.Settings, experiment: str, path: Path) -> dict:
         "identity": runs.identity(chosen, DATASET, experiment, data="a checksum"),
         "seeds": {str(seed): cost for seed in chosen.seeds_of(experiment)},
         "weights": runs.sha256(*runs.Places("smoke", DATASET, experiment).kept_weights()),
+        "curves": sha256(path.parents[2] / "curves" / DATASET / path.name),
         "evaluation": measured(path),
     }
 

@@ -76,6 +76,16 @@ def test_leftovers_are_named(results, part):
     assert any(f"{part} belongs to no" in problem for problem in checking.verify(results, "smoke"))
 
 
+def test_edited_or_missing_curves_are_noticed(results):
+    path = results / f"smoke/curves/{DATASET}/dml.csv"
+    path.write_text(path.read_text().replace("1", "2", 1))
+    assert any(
+        "curves/phantom-cardiac/dml.csv is not what its run wrote" in p for p in checking.verify(results, "smoke")
+    )
+    path.unlink()
+    assert f"{path} is missing; run `dvc repro`" in checking.verify(results, "smoke")
+
+
 def test_rows_without_provenance_are_named(results):
     (results / f"smoke/runs/{DATASET}/dml.json").unlink()
     assert any("dml.json is missing: rows without provenance" in p for p in checking.verify(results, "smoke"))

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import results_factory as factory
+import yaml
 
-from ctrcl import ledger, rows, statistics, tables
+from ctrcl import ledger, rows, settings, statistics, tables
 from ctrcl.datasets import KNOWN
-from ctrcl.files import read_json, write_json
+from ctrcl.files import UserError, read_json, write_json
 from ctrcl.statistics import Interval
 
 YES, NO, MAYBE, NEVER = ledger.SUPPORTED, ledger.CONTRADICTED, ledger.UNDECIDED, ledger.UNTESTED
@@ -87,14 +88,51 @@ def test_the_numbers_are_those_of_the_statistics(untouched, found):
 
 
 def test_ctrcl_is_compared_with_the_best_of_the_others_by_mean(found):
-    second = found[found["claim"] == "2"]
-    assert list(second["rival"]) == ["dml", "dml"]  # the only other one here
+    for claim in ("2", "2 each"):
+        assert list(found[found["claim"] == claim]["rival"]) == ["dml", "dml"]  # the only other one here
+
+
+def test_runs_that_do_not_belong_together_make_no_ledger(tmp_path):
+    results = factory.make(tmp_path)
+    path = results / f"smoke/runs/{DATASET}/ctrcl.json"
+    record = read_json(path)
+    write_json(path, record | {"identity": record["identity"] | {"code": "other"}})
+    with pytest.raises(UserError, match="were made with different code"):
+        ledger.ledger(results, "smoke")
+
+
+def test_another_budget_is_no_comparison(untouched):
+    values = tables.settings_of(untouched, "smoke").model_dump(mode="json")
+    values["experiments"]["ctrcl"]["training"] = {"epochs": 9}
+    chosen = ledger.Settings.model_validate(values)
+    of = {name: rows.read_rows(untouched / f"smoke/cases/{DATASET}/{name}.csv") for name in ("alone", "dml", "ctrcl")}
+    assert {number for number, _ in ledger.planned(chosen, DATASET, of)} == {"9", "10"}
+
+
+def test_nothing_to_test_is_a_ledger_of_untested_claims(tmp_path):
+    results = factory.make(tmp_path)
+    values = tables.settings_of(results, "smoke").model_dump(mode="json")
+    values["students"]["a"]["kind"] = "transformer"
+    values["tables"] = {"main": {DATASET: ["cfcl"]}}
+    values |= settings.enumerated(values["tables"], "smoke", values["experiments"])
+    for path in (results / "smoke").rglob(f"{DATASET}/*"):
+        if path.stem != "cfcl":
+            path.unlink()
+    record = results / f"smoke/runs/{DATASET}/cfcl.json"
+    made = read_json(record)
+    made["identity"]["students"]["a"]["kind"] = "transformer"
+    write_json(record, made)
+    (results / "smoke/params.yaml").write_text(yaml.safe_dump(values))
+    found = ledger.ledger(results, "smoke")
+    assert set(found["claim_verdict"]) == {NEVER}
+    assert len(ledger.summary(found)) == len(ledger.CLAIMS)
+    assert "no claim has an overall verdict" in ledger.text(found)
 
 
 def test_each_factor_is_compared_with_the_pair_of_the_others(untouched):
-    settings = tables.settings_of(untouched, "smoke")
+    chosen = tables.settings_of(untouched, "smoke")
     pairs = {"rlcl-alignment-similarity", "rlcl-alignment-certainty", "rlcl-similarity-certainty"}
-    assert set(ledger.lacking_one(settings)) == pairs
+    assert set(ledger.lacking_one(chosen)) == pairs
 
 
 def test_other_networks_are_compared_with_their_own_training_alone(untouched):
