@@ -18,6 +18,7 @@ HEAD = ["Method", "Fidelity", "Student"]
 DSC = "DSC [95 %]"
 Column = tuple[str, Callable[[dict[Any, Any]], str]]  # its name, and what a row says there
 TEX = {"\\": r"\textbackslash{}", "–": "--", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+TEX |= {"<": "$<$", ">": "$>$"}
 TEX |= {letter: f"\\{letter}" for letter in "&%$#_{}"}
 
 
@@ -98,7 +99,7 @@ class Table:
             (DSC, lambda row: spanned(row, "dsc")),
             ("Seeds", lambda row: f"{plain(row['dsc_least'])} to {plain(row['dsc_most'])}"),
             (f"DSC to {reference} [95 %]", lambda row: self._gap(row)),
-            ("p", lambda row: plain(row["p_holm"])),
+            ("p", lambda row: "< 0.001" if row["p_holm"] < 0.0005 else plain(row["p_holm"])),
             ("r", lambda row: signed(row["effect"], 2)),
             *((name.upper(), lambda row, name=name, n=n: plain(row[name], n)) for name, n in (("jac", 3), ("mae", 4))),
             *((f"{n.upper()} ({unit})", lambda row, n=n: plain(row[n], 2)) for n in ("hd95", "assd")),
