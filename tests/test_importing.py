@@ -333,15 +333,17 @@ def test_a_full_disk_or_an_interruption_leaves_nothing(published, place, monkeyp
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_leaves_nothing(published, place, sent, code):
-    slow = "import shutil, sys, time; shutil.copyfileobj = lambda *_: time.sleep(60); sys.argv[1:] = {!r}; "
+    # a shell in the background has its children ignore SIGINT, which Python then does too
+    slow = "import shutil, signal, sys, time; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    slow += "shutil.copyfileobj = lambda *_: time.sleep(60); sys.argv[1:] = {!r}; "
     line = slow.format(["data", "import", "kvasir-seg", str(published)]) + "from ctrcl.cli import main; main()"
     environment = {**os.environ, "PYTHONPATH": str(smoke.REPOSITORY)}
-    running = subprocess.Popen([sys.executable, "-c", line], stderr=subprocess.PIPE, env=environment, text=True)
-    while not list(place.glob(".kvasir-seg.*/staged/images/*")):
-        assert running.poll() is None, running.stderr.read()
-        time.sleep(0.05)
-    running.send_signal(sent)
-    told = running.communicate(timeout=30)[1]
+    with subprocess.Popen([sys.executable, "-c", line], stderr=subprocess.PIPE, env=environment, text=True) as running:
+        while not list(place.glob(".kvasir-seg.*/staged/images/*")):
+            assert running.poll() is None, running.stderr.read()
+            time.sleep(0.05)
+        running.send_signal(sent)
+        told = running.communicate(timeout=90)[1]
     assert running.returncode == code
     assert "Traceback" not in told
     assert not list(place.iterdir())

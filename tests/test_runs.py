@@ -122,13 +122,27 @@ def test_mae_is_that_of_the_probabilities_on_the_original_grid(whole, monkeypatc
                 assert rows[name, case["id"], label] == pytest.approx(error, abs=1e-6)
 
 
-def test_label_maps_that_cannot_be_read_are_named(copy):
+def test_label_maps_that_cannot_be_read_are_named(copy, monkeypatch):
+    from ctrcl import evaluation, settings
+    from ctrcl.preparation import Prepared
+
+    monkeypatch.chdir(copy)
+    places = runs.Places("smoke", "phantom-cardiac", "ctrcl")
+    path = places.predictions / "seed0-b.npz"
+    path.write_bytes(path.read_bytes()[:100])
+    about = {"dataset": "phantom-cardiac", "experiment": "ctrcl", "seed": 0}
+    students = settings.load().students_of("ctrcl")
+    with pytest.raises(UserError, match=r"seed0-b\.npz cannot be read .*; train again"):
+        evaluation.evaluate(places.predictions, Prepared(places.prepared), about, students)
+
+
+def test_label_maps_that_the_run_did_not_leave_are_not_evaluated(copy):
     (path,) = (copy / "artifacts/predictions").glob("*/*/*/seed0-b.npz")
     path.write_bytes(path.read_bytes()[:100])
     before = outputs(copy)
     done = smoke.command("evaluate", *RUN[1:], cwd=copy)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert "seed0-b.npz cannot be read" in done.stderr
+    assert "is not what the run of results/smoke/runs/phantom-cardiac/ctrcl.json left" in done.stderr
     assert outputs(copy) == before
 
 

@@ -418,7 +418,7 @@ def test_measured_time_stands_in_no_table(table):
 def test_html_and_latex_are_escaped(table):
     odd = replace(table, frame=table.frame.assign(title="a < b & c_d"))
     assert "a &lt; b &amp; c_d" in odd.show()._repr_html_()
-    assert r"a < b \& c\_d" in odd.latex()
+    assert r"a $<$ b \& c\_d" in odd.latex()
 
 
 def test_the_same_results_give_the_same_bytes(untouched, table, tmp_path):
