@@ -122,6 +122,7 @@ def test_mae_is_that_of_the_probabilities_on_the_original_grid(whole, monkeypatc
                 assert rows[name, case["id"], label] == pytest.approx(error, abs=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # NumPy leaves a damaged archive open
 def test_label_maps_that_cannot_be_read_are_named(copy, monkeypatch):
     from ctrcl import evaluation, settings
     from ctrcl.preparation import Prepared
