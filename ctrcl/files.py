@@ -81,7 +81,7 @@ def read_json(path: Path | str) -> Any:
     """Read JSON; a missing or broken file is a `UserError` that names it."""
     try:
         return json.loads(read_text(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON ({error}); restore it or write it again") from None
 
 

@@ -58,7 +58,7 @@ def _label_map(student: Student, benchmark: datasets.Benchmark, image: np.ndarra
 
 
 def _read(benchmark: datasets.Benchmark, path: Path) -> np.ndarray:
-    return finite(read(path)[0], path).astype(np.float32) if benchmark.volumes else picture(path, "RGB")
+    return finite(read(path)[0], path) if benchmark.volumes else picture(path, "RGB")
 
 
 def _photograph(student: Student, benchmark: datasets.Benchmark, path: Path, target: Path) -> None:

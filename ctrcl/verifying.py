@@ -173,7 +173,7 @@ def _geometry(report: Report, folder: Path, seen: list[Seen]) -> None:
         )
     axes: dict[str, str] = {}
     for path in sorted(folder.rglob("*.nii.gz")):
-        with suppress(*nifti.UNREADABLE):
+        with suppress(*nifti.UNREADABLE), np.errstate(all="ignore"):
             stored: Any = nib.load(path)
             stated = stored.header["qform_code"] or stored.header["sform_code"]
             axes[str(path)] = "".join(map(str, nib.aff2axcodes(stored.affine))) if stated else "none stated"

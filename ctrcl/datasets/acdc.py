@@ -42,7 +42,7 @@ def ids(folder: Path) -> list[str]:
         for frame in FRAMES:
             image, label = frame_files(patient, frame)
             present(image), present(label)
-        for label in patient.glob("patient*_gt.nii.gz"):
+        for label in patient.glob("patient[0-9]*_frame[0-9]*[0-9]_gt.nii.gz"):
             present(label.with_name(label.name.replace("_gt.nii.gz", ".nii.gz")))
     return [f"{name}_{frame}" for name in sorted(patients) for frame in FRAMES]
 
@@ -55,14 +55,24 @@ def read(folder: Path, id: str) -> Case:
         image, label, spacing = read_pair(image_path, label_path)
         return Case(id, name, image, known_labels(label, len(CLASSES) - 1, label_path), spacing)
     if slices := h5_files(folder).get(id):
-        return Case(id, name, *stacked(in_order(id, slices), len(CLASSES) - 1))
+        return Case(id, name, *stacked(in_order(id, slices), len(CLASSES) - 1, 3 if 0 in slices else 2))
     raise UserError(f"{folder} holds neither {name}/ nor h5 files of {id}; {AGAIN}")
 
 
 def patient_folders(folder: Path) -> dict[str, Path]:
-    """Folders of patients by name, wherever the release put them."""
-    found = (path for place in (".", "training", "testing") for path in (folder / place).glob("patient[0-9]*"))
-    return {path.name: path for path in found if path.is_dir()}
+    """Folders of patients by name, wherever the release put them; one in two places is a `UserError`."""
+    found: dict[str, Path] = {}
+    for path in (path for place in (".", "training", "testing") for path in (folder / place).glob("patient[0-9]*")):
+        if path.is_dir() and re.fullmatch("patient[0-9]+", path.name):
+            found[path.name] = alone(path, found.get(path.name))
+    return found
+
+
+def alone(path: Path, other: Path | None) -> Path:
+    """The path, unless the same was found elsewhere: nobody could say which of them is meant."""
+    if other:
+        raise UserError(f"{path} and {other} are one case in two places; remove one of them")
+    return path
 
 
 def frame_files(patient: Path, frame: str) -> tuple[Path, Path]:
@@ -70,7 +80,7 @@ def frame_files(patient: Path, frame: str) -> tuple[Path, Path]:
     if frame not in FRAMES:
         raise UserError(f"{patient} has the cases {' and '.join(FRAMES)}, not {frame!r}; correct the id")
     info = present(patient / "Info.cfg")
-    stated = dict(re.findall(r"^\s*(ED|ES)\s*:\s*(\d+)\s*$", info.read_text(errors="replace"), re.MULTILINE))
+    stated = dict(re.findall(r"^\s*(ED|ES)\s*:\s*([0-9]{1,4})\s*$", info.read_text(errors="replace"), re.MULTILINE))
     if len(stated) != 2 or len(set(map(int, stated.values()))) != 2:
         raise UserError(f"{info} does not state two different frames as ED: and ES:; {AGAIN}")
     number = sorted(map(int, stated.values()))[FRAMES.index(frame)]
@@ -83,8 +93,9 @@ def h5_files(folder: Path) -> dict[str, dict[int, Path]]:
     found: dict[str, dict[int, Path]] = defaultdict(dict)
     for place in (".", "data", "data/slices"):
         for path in (folder / place).glob("patient*_frame*.h5"):
-            if name := re.fullmatch(r"(patient\d+_frame\d+)(?:_slice_(\d+))?\.h5", path.name):
-                found[name[1]][int(name[2] or 0)] = path
+            if name := re.fullmatch(r"(patient[0-9]+_frame[0-9]+)(?:_slice_([0-9]{1,4}))?\.h5", path.name):
+                slices, number = found[name[1]], int(name[2] or 0)
+                slices[number] = alone(path, slices.get(number))
     return dict(found)
 
 

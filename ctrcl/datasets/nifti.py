@@ -4,27 +4,32 @@ Both are turned to nibabel's closest canonical orientation (axes towards right, 
 resampling, so that the orientation in which a file was stored cannot be seen in the result.
 """
 
+import logging
 import zlib
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from isal import igzip
+from isal import igzip, isal_zlib
 from jaxtyping import Float32
 from nibabel.affines import voxel_sizes
 
 from ctrcl.datasets.pairs import AGAIN, finite, present, same_size, unreadable
 from ctrcl.files import UserError
 
-UNREADABLE = (
+UNREADABLE: tuple[type[Exception], ...] = (  # type: ignore[assignment]   # isal's stub says error is no class
     OSError,
     EOFError,
     ValueError,
+    MemoryError,
+    OverflowError,
     zlib.error,
+    isal_zlib.error,
     nib.filebasedimages.ImageFileError,
     nib.spatialimages.HeaderDataError,
     nib.wrapstruct.WrapStructError,
 )
+logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # what it would mend aloud is checked here
 
 
 def read_pair(image_path: Path, label_path: Path) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
@@ -40,36 +45,58 @@ def read_pair(image_path: Path, label_path: Path) -> tuple[np.ndarray, np.ndarra
     image, affine = read(image_path)
     label, label_affine = read(label_path)
     same_size(image, label, image_path, label_path)
-    finite(image, image_path)
+    image = finite(image, image_path)
     if not np.allclose(affine, label_affine, rtol=1e-3, atol=1e-2):
         raise UserError(
             f"{label_path} lies elsewhere in space than its image {image_path.name} (their affines differ): "
             f"the pair does not belong together; {AGAIN} or remove both files"
         )
     spacing = tuple(round(float(size), 6) for size in voxel_sizes(affine))
-    return image.astype(np.float32), label, spacing
+    return image, label, spacing
 
 
 def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Values X Y Z and affine of one NIfTI file in canonical orientation; a bad file is a `UserError`."""
     present(path)
     try:
-        stored = load(path)
-        check_spacing(stored, path)
+        raw = inflated(path)
+        with np.errstate(all="ignore"):  # of an affine that is none
+            stored = parsed(raw)
+            check_spacing(stored, path)
+        check_header(raw, stored, path)
         turned = nib.as_closest_canonical(stored)
-        return np.asanyarray(turned.dataobj), turned.affine
+        values = np.asanyarray(turned.dataobj)
+        if values.dtype.kind not in "fiu":
+            raise ValueError("no numbers")
+        return values, turned.affine
     except UNREADABLE as error:
         raise unreadable(path, error) from None
 
 
-def load(path: Path):
-    """nibabel's image; what is gzipped is inflated in one go by ISA-L, which is nearly twice as fast as gzip."""
+def inflated(path: Path) -> bytes:
+    """The bytes of a NIfTI; gzip is undone in one go by ISA-L, which is nearly twice as fast as Python's."""
     if path.suffix != ".gz":
-        return nib.load(path)
+        return path.read_bytes()
     with igzip.open(path) as file:
-        raw = file.read()
-    second = int.from_bytes(raw[:4], "little") in (540, 0x1C020000)  # the header's size says which NIfTI it is
+        return file.read()
+
+
+def parsed(raw: bytes):
+    """nibabel's image; the header's size says which NIfTI it is."""
+    second = int.from_bytes(raw[:4], "little") in (540, 0x1C020000)
     return (nib.Nifti2Image if second else nib.Nifti1Image).from_bytes(raw)
+
+
+def check_header(raw: bytes, stored, path: Path) -> None:
+    """An error where nibabel would make up a spacing of 1 mm for one of 0, or read the header as voxels."""
+    kind = type(stored.header)
+    stated = kind(raw[: kind.sizeof_hdr], check=False)
+    sizes = stated["pixdim"][1:4]
+    if not sizes.all():
+        listed = " x ".join(f"{size:g}" for size in sizes)
+        raise UserError(f"{path} has the spacing {listed} mm, which cannot be; {AGAIN} or correct its header")
+    if stated["vox_offset"] < kind.sizeof_hdr:
+        raise ValueError("its voxels begin before its header ends")
 
 
 def check_spacing(stored, path: Path) -> None:

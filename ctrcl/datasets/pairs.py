@@ -1,5 +1,6 @@
 """What all readers share: files that belong together, pictures and arrays, and how they say what is wrong."""
 
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -14,7 +15,8 @@ from ctrcl.cases import Case
 from ctrcl.files import UserError
 
 AGAIN = "fetch the data set again"
-DAMAGED = (zipfile.BadZipFile, zlib.error)
+DAMAGED = (OSError, ValueError, TypeError, KeyError, IndexError, RuntimeError, EOFError, MemoryError, SyntaxError)
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF")  # what data sets have; Pillow knows more, and runs Ghostscript for one of them
 
 
 def listed(folder: Path, image: str, label: str) -> list[str]:
@@ -34,27 +36,34 @@ def listed(folder: Path, image: str, label: str) -> list[str]:
 def paired(images: Iterable[str], labels: Iterable[str], image_path: str, label_path: str) -> list[str]:
     """The ids, sorted, when every image has its label and every label its image; otherwise a `UserError`.
 
-    `image_path` and `label_path` are templates with `{}` for the id; the message names the first file that is alone.
+    `image_path` and `label_path` are paths with `{}` for the id; the message names the first file that is alone. A
+    name with a line break, or one that is no UTF-8, is a `UserError` too: neither a line nor a manifest can hold it.
     """
     images, labels = set(images), set(labels)
+    for had, names in ((image_path, images), (label_path, labels)):
+        if odd := sorted(name for name in names if not name.isprintable()):
+            raise UserError(f"{ascii(at(had, odd[0]))[1:-1]} has a name that cannot be shown; rename it")
     if not images and not labels:
-        raise UserError(
-            f"{image_path.format('*')} matches no file: the data set is not there; put it there or import it"
-        )
+        raise UserError(f"{at(image_path, '*')} matches no file: the data set is not there; put it there or import it")
     for have, lack, had, lacked in (
         (images, labels, image_path, label_path),
         (labels, images, label_path, image_path),
     ):
         if alone := sorted(have - lack):
             more = f" (and {len(alone) - 1} more like it)" if len(alone) > 1 else ""
-            raise UserError(
-                f"{had.format(alone[0])} has no partner {lacked.format(alone[0])}{more}; {AGAIN} or remove it"
-            )
+            raise UserError(f"{at(had, alone[0])} has no partner {at(lacked, alone[0])}{more}; {AGAIN} or remove it")
     return sorted(images)
+
+
+def at(template: str, id: str) -> str:
+    """The path with the id in its last braces; those before are of the folder's own name."""
+    return id.join(template.rsplit("{}", 1))
 
 
 def present(path: Path) -> Path:
     """The path, if a file is there; otherwise a `UserError`."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is no file but a folder or a device; {AGAIN}")
     if not path.is_file():
         raise UserError(f"{path} is missing; {AGAIN}")
     return path
@@ -73,11 +82,11 @@ def picture(path: Path, mode: str | None) -> UInt8[np.ndarray, "h w ..."]:
     """
     present(path)
     try:
-        with Image.open(path) as file:
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as file:
             if file.mode[0] in "IF":
                 raise UserError(f"{path} has more than 8 bits a channel (mode {file.mode}); convert it to 8")
             return np.array(file.convert(mode) if mode else file)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (*DAMAGED, Image.DecompressionBombError) as error:
         raise unreadable(path, error) from None
 
 
@@ -94,8 +103,8 @@ def photograph(id: str, image_path: Path, mask_path: Path, classes: int) -> Case
     return Case(id, id, image, known_labels(mask, classes - 1, mask_path))
 
 
-def arrays(path: Path, highest: int) -> tuple[np.ndarray, np.ndarray]:
-    """`image` float32 and `label` uint8, both N Y X, of an .h5 or .npz file of a volume or slice.
+def arrays(path: Path, highest: int, axes: int) -> tuple[np.ndarray, np.ndarray]:
+    """`image` float32 and `label` uint8, both N Y X, of an .h5 or .npz file of a volume (3 `axes`) or slice (2).
 
     Nothing is unpickled; a bad file or a label above `highest` is a `UserError`.
     """
@@ -108,16 +117,18 @@ def arrays(path: Path, highest: int) -> tuple[np.ndarray, np.ndarray]:
                 image, label = file["image"][:], file["label"][:]
         if not {image.dtype.kind, label.dtype.kind} <= set("fiub"):
             raise ValueError("no numbers")
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError, IndexError, EOFError, *DAMAGED) as error:
+        if image.ndim != axes or label.ndim != axes or not image.size:
+            raise ValueError(f"image {image.shape} and label {label.shape} should have {axes} axes")
+    except (*DAMAGED, zipfile.BadZipFile, zlib.error) as error:
         raise unreadable(path, error) from None
     same_size(image, label, path, path)
-    image, label = finite(image, path).astype(np.float32), known_labels(label, highest, path)
+    image, label = finite(image, path), known_labels(label, highest, path)
     return image.reshape(-1, *image.shape[-2:]), label.reshape(-1, *label.shape[-2:])
 
 
-def stacked(paths: list[Path], highest: int) -> tuple[np.ndarray, np.ndarray]:
+def stacked(paths: list[Path], highest: int, axes: int) -> tuple[np.ndarray, np.ndarray]:
     """Image and label X Y Z of one case out of the `arrays` of its files, in their order."""
-    parts = [arrays(path, highest) for path in paths]
+    parts = [arrays(path, highest, axes) for path in paths]
     for path, (image, _) in zip(paths, parts, strict=True):
         if image.shape[1:] != parts[0][0].shape[1:]:
             raise UserError(f"{path} differs in size from {paths[0].name}, a slice of the same case; {AGAIN}")
@@ -126,10 +137,13 @@ def stacked(paths: list[Path], highest: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def finite(image: np.ndarray, path: Path) -> np.ndarray:
-    """The image, if it holds neither NaN nor infinity; otherwise a `UserError`."""
-    if image.dtype.kind == "f" and not np.isfinite(image).all():
+    """The image as float32, if it then holds neither NaN nor infinity; otherwise a `UserError`."""
+    stored = image.dtype.kind
+    with np.errstate(over="ignore"):  # what is too large becomes infinite
+        image = image.astype(np.float32)
+    if stored == "f" and not np.isfinite(image).all():
         wrong = int(np.size(image) - np.isfinite(image).sum())
-        raise UserError(f"{path} holds {wrong} values that are NaN or infinite; {AGAIN} or remove the case")
+        raise UserError(f"{path} holds {wrong} values that are NaN or infinite as float32; {AGAIN} or remove the case")
     return image
 
 

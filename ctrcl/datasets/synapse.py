@@ -22,6 +22,7 @@ from ctrcl.datasets.pairs import AGAIN, known_labels, listed, stacked
 from ctrcl.files import UserError
 
 FORMS = (("imagesTr/img{}.nii.gz", "labelsTr/label{}.nii.gz"), ("img/img{}.nii.gz", "label/label{}.nii.gz"))
+DIGIT = "[0-9]"
 LABELS = 13  # BTCV's highest label
 ORGANS = {8: 1, 4: 2, 3: 3, 2: 4, 6: 5, 11: 6, 1: 7, 7: 8}  # BTCV's label -> our class
 REDUCED = np.array([ORGANS.get(label, 0) for label in range(LABELS + 1)], dtype=np.uint8)
@@ -36,7 +37,9 @@ def ids(folder: Path) -> list[str]:
 def read(folder: Path, id: str) -> Case:
     """One case: image X Y Z float32 in HU, label X Y Z uint8 in our classes; a bad file is a `UserError`."""
     if files := scaled_files(folder).get(id):
-        image, label = stacked(files, max(ORGANS.values()))
+        image, label = stacked(files, max(ORGANS.values()), 3 if files[0].suffix == ".h5" else 2)
+        if image.min() < -0.01 or image.max() > 1.01:
+            raise UserError(f"{files[0]} holds {image.min():g} to {image.max():g}, not 0 to 1; {AGAIN}")
         return Case(id, id, image * np.float32(WINDOW[1] - WINDOW[0]) + np.float32(WINDOW[0]), label)
     image_path, label_path = (folder / name.format(id) for name in form(folder))
     image, label, spacing = read_pair(image_path, label_path)
@@ -51,13 +54,13 @@ def form(folder: Path) -> tuple[str, str]:
 def scaled_files(folder: Path) -> dict[str, list[Path]]:
     """TransUNet's files by id, slices in order; a gap between them is a `UserError`."""
     found: dict[str, list[Path]] = {}
-    for path in sorted(folder.glob("train_npz/case????_slice???.npz")):
+    for path in sorted(folder.glob(f"train_npz/case{4 * DIGIT}_slice{3 * DIGIT}.npz")):
         slices = found.setdefault(path.name[4:8], [])
         wanted = path.with_name(f"{path.name[:8]}_slice{len(slices):03d}.npz")
         if path != wanted:
             raise UserError(f"{wanted} is missing; {AGAIN}")
         slices.append(path)
-    return found | {path.name[4:8]: [path] for path in folder.glob("test_vol_h5/case????.npy.h5")}
+    return found | {path.name[4:8]: [path] for path in folder.glob(f"test_vol_h5/case{4 * DIGIT}.npy.h5")}
 
 
 def scaled(image: Float32[np.ndarray, "x y z"]) -> Float32[np.ndarray, "x y z"]:
