@@ -236,7 +236,7 @@ def test_an_outline_that_is_none_is_named(tmp_path, text):
     path.write_text(text)
     assert f"{path} is damaged" in complaint(sipakmed.read, tmp_path, "Parabasal-001_01")
     path.write_text(corners(90, 90, 99, 99))
-    assert "or its nucleus lies outside 001_01.bmp" in complaint(sipakmed.read, tmp_path, "Parabasal-001_01")
+    assert f"{path} lies outside 001_01.bmp" in complaint(sipakmed.read, tmp_path, "Parabasal-001_01")
 
 
 # A data set of one's own

@@ -51,8 +51,8 @@ def ids(folder: Path) -> list[str]:
     found = set()
     for kind in KINDS:
         place, names = form(folder, kind)
-        pattern = "|".join(name.replace(".", r"\.").replace("{}", r"(\d+)") for name in names if name.count("{}") == 2)
-        matches = (re.fullmatch(pattern, path.name) for path in place.glob("*.*"))
+        cells = [name.replace(".", r"\.").replace("{}", "([0-9]+)") for name in names if name.count("{}") == 2]
+        matches = (re.fullmatch("|".join(cells), path.name) for path in place.glob("*.*"))
         found |= {f"{kind}-{'_'.join(filter(None, match.groups()))}" for match in matches if match}
     if not found:
         raise UserError(f"{folder} holds no im_*/ with outlined cells: the data set is not there; import it")
@@ -77,17 +77,26 @@ def read(folder: Path, id: str) -> Case:
     """One cell: image H W 3 uint8, label H W uint8; a missing, damaged or odd file is a `UserError`."""
     image_path, *outlines = files(folder, id)
     image, polygons = picture(image_path, "RGB"), [points(path) for path in outlines]
-    canvas = Image.new("L", image.shape[1::-1])
-    for value, polygon in enumerate(polygons, start=1):  # the nucleus over the cell
-        ImageDraw.Draw(canvas).polygon(list(map(tuple, polygon)), fill=value)
-    label = np.array(canvas)
+    cell, nucleus = (filled(*outline, image_path, image.shape[:2]) for outline in zip(polygons, outlines, strict=True))
+    label = np.maximum(cell, 2 * nucleus)  # the nucleus over the cell
     if not {1, 2} <= set(np.unique(label)):
         raise UserError(f"{outlines[0]} or its nucleus lies outside {image_path.name} or is empty; {AGAIN}")
+    if 2 * (cell & nucleus).sum() < nucleus.sum():
+        raise UserError(f"{outlines[1]} lies outside {outlines[0].name}: they do not belong together; {AGAIN}")
     if image_path.name.count("_") == 0:  # a whole photograph
         left, top = np.maximum(np.floor(polygons[0].min(0)) - MARGIN, 0).astype(int)
         right, bottom = np.ceil(polygons[0].max(0)).astype(int) + MARGIN + 1
         image, label = image[top:bottom, left:right], label[top:bottom, left:right]
     return Case(id, id.rpartition("_")[0], image, label)
+
+
+def filled(polygon: np.ndarray, path: Path, image_path: Path, size: tuple[int, ...]) -> np.ndarray:
+    """What an outline holds as ones, H W; one that leaves the picture by more than `MARGIN` is a `UserError`."""
+    if (polygon < -MARGIN).any() or (polygon > np.array(size[::-1]) + MARGIN).any():
+        raise UserError(f"{path} lies outside {image_path.name}: they do not belong together; {AGAIN}")
+    canvas = Image.new("L", (size[1], size[0]))
+    ImageDraw.Draw(canvas).polygon(list(map(tuple, polygon)), fill=1)
+    return np.array(canvas)
 
 
 def points(path: Path) -> np.ndarray:
@@ -96,7 +105,7 @@ def points(path: Path) -> np.ndarray:
         corners = np.array([line.split(",") for line in path.read_text().splitlines() if line.strip()], dtype=float)
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from None
-    if corners.ndim != 2 or corners.shape[1] != 2 or len(corners) < 3 or not np.isfinite(corners).all():
+    if corners.shape[1:] != (2,) or len(np.unique(corners, axis=0)) < 3 or not np.isfinite(corners).all():
         raise unreadable(path, ValueError("no polygon of lines x,y"))
     return corners
 
