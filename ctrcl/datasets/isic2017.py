@@ -6,6 +6,7 @@ Layout as published, for each part `Training`, `Validation` and `Test_v2`: `ISIC
 in pixels; no patient is known, so every image counts as a patient.
 """
 
+from os.path import lexists
 from pathlib import Path
 
 from ctrcl.cases import Case
@@ -29,7 +30,7 @@ def ids(folder: Path) -> list[str]:
 def read(folder: Path, id: str) -> Case:
     """One case: image H W 3 uint8, label H W uint8 (1 is lesion); a missing, damaged or odd pair is a `UserError`."""
     pairs = [[folder / name.format(place).format(id) for name in NAMES] for place in FOLDERS.values()]
-    image_path, mask_path = next((pair for pair in pairs if pair[0].exists()), pairs[0])
+    image_path, mask_path = next((pair for pair in pairs if lexists(pair[0])), pairs[0])
     return photograph(id, image_path, mask_path, 2)
 
 

@@ -21,7 +21,7 @@ from scipy import ndimage
 
 from ctrcl.cases import Case
 from ctrcl.datasets import PALETTE, Benchmark
-from ctrcl.datasets.pairs import listed, picture, same_size
+from ctrcl.datasets.pairs import listed, picture, present, same_size
 from ctrcl.files import UserError, sha256
 
 TABLE = (  # red, green, blue (0: 0, 5: 85, A: 170, F: 255) and class, in the order of our indices
@@ -36,7 +36,7 @@ STRAY = 0.02
 
 def names(folder: Path, part: str) -> tuple[str, str]:
     """Templates of image and mask; some copies have PNG images, or masks without `_gt`."""
-    image = "png" if any((folder / part / "images").glob("*.png")) else "jpg"
+    image = "jpg" if any((folder / part / "images").glob("*.jpg")) else "png"
     mark = "_gt" if any((folder / part / "groundtruth").glob("*_gt.png")) else ""
     return f"{part}/images/{{}}.{image}", f"{part}/groundtruth/{{}}{mark}.png"
 
@@ -55,7 +55,7 @@ def split(folder: Path) -> dict[str, list[str]]:
 
 def content(folder: Path, part: str, id: str) -> str:
     """The checksum of an image."""
-    return sha256(folder / names(folder, part)[0].format(id))
+    return sha256(present(folder / names(folder, part)[0].format(id)))
 
 
 def ids(folder: Path) -> list[str]:

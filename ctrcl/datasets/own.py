@@ -12,11 +12,12 @@ and no rule knows patients: then write the file. Every image counts as a patient
 
 from functools import partial
 from hashlib import sha256
+from os.path import lexists
 from pathlib import Path
 
 from ctrcl.cases import Case
 from ctrcl.datasets import PALETTE, PARTS, Benchmark
-from ctrcl.datasets.pairs import paired, photograph
+from ctrcl.datasets.pairs import paired, photograph, present
 from ctrcl.files import UserError, read_json
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".PNG", ".JPG", ".JPEG", ".TIF", ".TIFF")
@@ -26,7 +27,7 @@ def ids(folder: Path) -> list[str]:
     """The ids under `folder`, sorted; an empty folder, an image without mask or two of one name are a `UserError`."""
     images, masks = (
         [path.stem for path in (folder / place).glob("*") if path.suffix in kinds and not path.name.startswith(".")]
-        for place, kinds in (("images", SUFFIXES), ("masks", ".png"))
+        for place, kinds in (("images", SUFFIXES), ("masks", (".png",)))
     )
     if twice := {id for id in images if images.count(id) > 1}:
         raise UserError(f"{folder}/images holds two images named {min(twice)!r}; keep one of them")
@@ -36,17 +37,19 @@ def ids(folder: Path) -> list[str]:
 def read(folder: Path, id: str, classes: int) -> Case:
     """One case: image H W 3 uint8, label H W uint8; a missing, damaged or odd pair is a `UserError`."""
     places = [folder / "images" / f"{id}{suffix}" for suffix in SUFFIXES]
-    image = next((path for path in places if path.is_file()), places[0])
+    image = next((path for path in places if lexists(path)), places[0])
     return photograph(id, image, folder / "masks" / f"{id}.png", classes)
 
 
 def split(folder: Path) -> dict[str, list[str]]:
     """The lists of `split.json`, or by the rule above; lists of another form or an empty one are a `UserError`."""
     path = folder / "split.json"
-    if path.exists():
-        parts = read_json(path)
+    if lexists(path):
+        parts = read_json(present(path))
         if not isinstance(parts, dict) or set(parts) != set(PARTS) or not all(map(_names, parts.values())):
             raise UserError(f"{path} must map train, validation and test to lists of ids; correct it")
+        if lacking := {id for part in PARTS for id in parts[part]} - set(ids(folder)):
+            raise UserError(f"{path} lists {min(lacking)!r}, which is not there; correct it or bring its files in")
     else:
         shares = {id: int(sha256(id.encode()).hexdigest()[:8], 16) / 16**8 for id in ids(folder)}
         bounds = {"test": (0, 0.2), "validation": (0.2, 0.3), "train": (0.3, 1)}
