@@ -19,7 +19,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from ctrcl import datasets
-from ctrcl.datasets.nifti import load
+from ctrcl.datasets.nifti import inflated, parsed
 from ctrcl.preparation import cut
 
 SHAPE, SPACING = (512, 512, 148), (0.76, 0.76, 3.0)
@@ -58,7 +58,7 @@ def main() -> None:
         paths = draw(Path(name))
         ways: dict[str, Callable[[], object]] = {
             "nibabel reads": lambda: [np.asanyarray(nib.load(path).dataobj) for path in paths],
-            "we read": lambda: [np.asanyarray(load(path).dataobj) for path in paths],
+            "we read": lambda: [np.asanyarray(parsed(inflated(path)).dataobj) for path in paths],
             f"we prepare, {arguments.size} pixels": lambda: cut(
                 synapse.read(Path(name), "0001"), synapse, arguments.size
             ),
