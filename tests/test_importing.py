@@ -140,7 +140,7 @@ def hostile_tar(published, target, member, data=b""):
     return target
 
 
-@pytest.mark.parametrize("name", ["/tmp/out.jpg", "../out.jpg", "images/../../out.jpg", "C:\\out.jpg", "..\\out.jpg"])
+@pytest.mark.parametrize("name", ["/out.jpg", "../out.jpg", "images/../../out.jpg", "C:\\out.jpg", "..\\out.jpg"])
 def test_an_entry_that_leaves_its_folder_is_refused(published, place, tmp_path, name):
     refused(hostile_zip(published, tmp_path / "a.zip", name), "a.zip: the entry ", "out.jpg", "leaves its folder")
     if "\\" not in name:
