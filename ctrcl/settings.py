@@ -287,7 +287,7 @@ def load(path: Path = PARAMS) -> Settings:
 def read_yaml(path: Path) -> Any:
     """Plain values of a YAML file; a missing or broken file is a `UserError`."""
     try:
-        return yaml.safe_load(read_text(path))
+        return yaml.load(read_text(path), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # libyaml, where it is
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""

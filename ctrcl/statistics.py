@@ -10,6 +10,7 @@ Beside it stands Wilcoxon's signed-rank test of the units' mean differences, Hol
 2014). Imports no torch.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -119,13 +120,18 @@ def resampled(values: pd.Series, patients: list[str], stream: int = 0) -> np.nda
 
 def estimate(rows: pd.DataFrame, measure: str) -> float:
     """The mean alone: seeds averaged per case and class, then cases within a class, then classes."""
-    return float(by_case(rows, measure).groupby("class").mean().mean())
+    return estimates(rows, (measure,))[measure]
+
+
+def estimates(rows: pd.DataFrame, measures: Sequence[str]) -> dict[str, float]:
+    """The means of several measures, each over the cases that define it."""
+    return {str(name): float(mean) for name, mean in _seedless(rows, measures).groupby("class").mean().mean().items()}
 
 
 def seed_spread(rows: pd.DataFrame, measure: str) -> tuple[float, float]:
     """Least and most of the estimates that each seed gives alone."""
-    each = [estimate(part, measure) for _, part in rows.groupby("seed")]
-    return min(each), max(each)
+    each = rows.groupby(["seed", "class"])[measure].mean().groupby("seed").mean()  # of one seed a case has one row
+    return float(each.min()), float(each.max())
 
 
 def by_case(rows: pd.DataFrame, measure: str) -> pd.Series:
@@ -134,9 +140,13 @@ def by_case(rows: pd.DataFrame, measure: str) -> pd.Series:
     Raises:
         ValueError: the rows are of more than one experiment or student.
     """
+    return _seedless(rows, (measure,))[measure].dropna()
+
+
+def _seedless(rows: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
     if rows.duplicated([*KEYS, "seed"]).any():
         raise ValueError("rows of one experiment and one student are needed: a seed x case x class occurs twice")
-    return rows.sort_values([*KEYS, "seed"]).groupby(KEYS)[measure].mean().dropna()
+    return rows.sort_values([*KEYS, "seed"]).groupby(KEYS)[list(measures)].mean()
 
 
 @cache

@@ -238,7 +238,7 @@ def summary(rows: pd.DataFrame, diagonals: dict[str, float]) -> dict[str, Any]:
         "cases": rows["case"].nunique(),
         "pairs": len(rows[["case", "class"]].drop_duplicates()),
         "counted": len(statistics.by_case(rows, "dsc")),
-        **{name: statistics.estimate(rows, name) for name in ESTIMATED},
+        **statistics.estimates(rows, ESTIMATED),
         "unit": rows["unit"].iloc[0],
         "distances": int(rows["hd95"].notna().sum()),
         "distances_of": int(true.sum()),
