@@ -6,7 +6,7 @@ import pytest
 import results_factory as factory
 from numpy.testing import assert_allclose
 
-from ctrcl import datasets, figures, tables
+from ctrcl import datasets, drawing, figures, kept, pictures, tables
 from ctrcl.files import UserError
 from ctrcl.rows import read_rows
 
@@ -30,17 +30,17 @@ def words(figure) -> str:
 
 def drawings(results) -> dict:
     return {
-        "qualitative": lambda: figures.qualitative(results, "smoke", DATASET, "a"),
+        "qualitative": lambda: pictures.qualitative(results, "smoke", DATASET, "a"),
         "curves": lambda: figures.curves(results, "smoke", DATASET),
         "comparison": lambda: figures.comparison(tables.main(results, "smoke", DATASET)),
-        "rectification": lambda: figures.rectification(results / "smoke/samples" / DATASET / "ctrcl.npz", "b"),
+        "rectification": lambda: pictures.rectification(results / "smoke/samples" / DATASET / "ctrcl.npz", "b"),
     }
 
 
 @pytest.mark.parametrize("name", ["qualitative", "curves", "comparison", "rectification"])
 def test_the_same_results_give_the_same_bytes(results, tmp_path, name):
     draw = drawings(results)[name]
-    once, twice = figures.save(draw(), tmp_path / "once"), figures.save(draw(), tmp_path / "twice")
+    once, twice = drawing.save(draw(), tmp_path / "once"), drawing.save(draw(), tmp_path / "twice")
     assert [path.suffix for path in once] == [".png", ".pdf"]
     for one, other in zip(once, twice, strict=True):
         assert one.read_bytes() == other.read_bytes()
@@ -51,7 +51,7 @@ def test_the_same_results_give_the_same_bytes(results, tmp_path, name):
 @pytest.mark.parametrize("name", ["qualitative", "curves", "comparison", "rectification"])
 def test_a_figure_of_phantoms_says_so_and_has_an_alternative_text(results, name):
     figure = drawings(results)[name]()
-    assert figures.DRAWN in words(figure)
+    assert drawing.DRAWN in words(figure)
     data, about = figure._repr_mimebundle_()
     assert data["image/png"].startswith(b"\x89PNG")
     assert DATASET in about["image/png"]["alt"] == data["text/plain"]
@@ -59,11 +59,11 @@ def test_a_figure_of_phantoms_says_so_and_has_an_alternative_text(results, name)
 
 def test_errors_are_right_missed_false_or_of_the_wrong_class():
     truth, predicted = np.array([[0, 1, 1, 1, 0]]), np.array([[0, 1, 0, 2, 2]])
-    shown = figures.errors(predicted, truth)[0]
+    shown = pictures.errors(predicted, truth)[0]
     kinds = [None, "right", "missed", "wrong class", "false"]
     assert shown[0, 3] == 0
     for pixel, kind in zip(shown[1:], kinds[1:], strict=True):
-        assert_allclose(pixel[:3], figures.mpl.colors.to_rgb(figures.ERRORS[kind]))
+        assert_allclose(pixel[:3], pictures.mpl.colors.to_rgb(pictures.ERRORS[kind]))
         assert pixel[3] > 0
 
 
@@ -74,20 +74,20 @@ def test_planes_are_turned_as_they_are_looked_at():
         ("phantom-cardiac", [[2, 4], [1, 3]]),
         ("phantom-abdomen", [[4, 2], [3, 1]]),
     ):
-        assert figures._turned(plane, datasets.get(name)).tolist() == shown
+        assert pictures.turned(plane, datasets.get(name)).tolist() == shown
 
 
 def test_two_classes_need_no_wrong_class_in_the_legend(results):
-    assert "wrong class" in words(figures.qualitative(results, "smoke", DATASET, "a"))
-    figure = figures._drawing(3, 3, "")
+    assert "wrong class" in words(pictures.qualitative(results, "smoke", DATASET, "a"))
+    figure = drawing.drawing(3, 3, "")
     figure.subplots()
-    figures._legends(figure, datasets.get("phantom-polyp"), "")
+    pictures.legends(figure, datasets.get("phantom-polyp"), "")
     assert "missed" in words(figure)
     assert "wrong class" not in words(figure)
 
 
 def test_a_panel_tells_the_score_of_its_case(results):
-    shown = words(figures.qualitative(results, "smoke", DATASET, "b"))
+    shown = words(pictures.qualitative(results, "smoke", DATASET, "b"))
     rows = read_rows(results / f"smoke/cases/{DATASET}/ctrcl.csv")
     mine = rows[(rows["student"] == "b") & (rows["seed"] == 0)].groupby("case")["dsc"].mean()
     for case in ("0002", "0006", "0009"):
@@ -96,11 +96,11 @@ def test_a_panel_tells_the_score_of_its_case(results):
 
 
 def test_the_rectified_label_mixes_in_the_truth(samples):
-    kept = figures.samples_of(samples)
-    figure = figures.rectification(samples, "a", "worst")
+    arrays = kept.samples_of(samples)
+    figure = pictures.rectification(samples, "a", "worst")
     before, *_, after = [ax.images[-1].get_array() for ax in figure.axes if ax.get_title().find("true class") > 0]
-    error = kept["error_a"][2].T[::-1]
-    weight = kept["weight_a"][2].astype(float).T[::-1]
+    error = arrays["error_a"][2].T[::-1]
+    weight = arrays["weight_a"][2].astype(float).T[::-1]
     assert_allclose(after, weight * before + 1 - weight, atol=1e-6)
     assert (after[error] >= 7 / 8 - 0.01).all()
     assert_allclose(after[~error], before[~error])
@@ -132,12 +132,28 @@ def test_dots_and_lines_are_the_tables_numbers(results):
 
 def test_missing_samples_name_file_and_command(results):
     with pytest.raises(UserError, match=r"none\.npz is missing; run `ctrcl samples phantom-cardiac`"):
-        figures.rectification(results / "smoke/samples" / DATASET / "none.npz", "a")
+        pictures.rectification(results / "smoke/samples" / DATASET / "none.npz", "a")
 
 
 def test_an_unknown_student_or_case_is_refused(results, samples):
     for student, rank in (("c", "worst"), ("a", "strange")):
         with pytest.raises(UserError, match="ask for a or b"):
-            figures.rectification(samples, student, rank)
+            pictures.rectification(samples, student, rank)
     with pytest.raises(UserError, match="'c'"):
-        figures.qualitative(results, "smoke", DATASET, "c")
+        pictures.qualitative(results, "smoke", DATASET, "c")
+
+
+def test_a_method_looks_the_same_wherever_it_stands():
+    five = [drawing.look(name) for name in ("alone", "dml", "rlcl", "cfcl", "ctrcl")]
+    for part in zip(*five, strict=True):
+        assert len(set(map(str, part))) == 5  # colour, dash and marker, each tells them apart
+    families = {"kdcl-naive": "online", "hfd-bsd": "online", "at-paper": "offline", "ctrcl-offline": "offline"}
+    families |= {"rlcl-offline": "offline", "acw-skd": "self", "dual": "dual", "teachers": "other", "my-own": "other"}
+    for name, family in families.items():
+        assert drawing.look(name) == drawing.FAMILIES[family], name
+    variant = drawing.look("ctrcl-alpha-half")
+    assert variant.colour == drawing.look("ctrcl").colour
+    assert variant.marker == drawing.VARIANT
+    everything = [*drawing.LOOKS.values(), *drawing.FAMILIES.values()]
+    assert len({one.marker for one in everything} | {drawing.VARIANT}) == len(everything) + 1
+    assert len({one.colour for one in everything}) == len(everything)

@@ -32,10 +32,12 @@ FORBIDDEN = {
     "statistics.py": ("training", "models", "losses", "inference", "evaluation"),
     "tables.py": ("training", "models", "losses", "inference", "evaluation", "samples"),
     "figures.py": ("training", "models", "losses", "inference", "evaluation", "samples"),
+    "pictures.py": ("training", "models", "losses", "inference", "evaluation", "samples"),
+    "drawing.py": ("training", "models", "losses", "inference", "evaluation", "samples", "tables"),
 }
 WITHOUT_TORCH = ("cases", "files", "settings", "datasets", "preparation", "metrics", "methods", "runs", "importing",
-                 "rows", "evaluation", "statistics", "tables", "reporting", "ledger", "figures", "notebooks",
-                 "cli")  # fmt: skip
+                 "rows", "evaluation", "statistics", "tables", "reporting", "ledger", "figures", "pictures",
+                 "notebooks", "cli")  # fmt: skip
 
 
 def imports(path):

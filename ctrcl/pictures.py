@@ -1,0 +1,200 @@
+"""Figures drawn from samples: what the students see on the few kept cases, and what ARM does there.
+
+Imports no torch.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from textwrap import fill
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.patches import Patch
+
+from ctrcl import datasets, tables
+from ctrcl.datasets import Benchmark
+from ctrcl.drawing import DRAWN, PAGE, STYLE, Drawing, below, drawing
+from ctrcl.files import UserError
+from ctrcl.kept import experiments_of, samples_of
+from ctrcl.rows import read_rows
+
+ERRORS = {"right": "#56B4E9", "missed": "#F0E442", "false": "#D55E00", "wrong class": "#CC79A7"}
+AXIAL = ("synapse", "flare22", "phantom-abdomen")  # the radiologist's view: the patient's right on the left
+
+
+@mpl.rc_context(STYLE)
+def qualitative(results: Path, scale: str, dataset: str, student: str) -> Drawing:
+    """Best, median and worst case (rows) as every experiment of the main table segments them (columns).
+
+    The cases are chosen by training alone (`ctrcl/samples.py`), never by what they show of another method.
+    """
+    titles, benchmark = experiments_of(results, scale, dataset), datasets.get(dataset)  # settings may declare it
+    place = results / scale
+    kept = {name: samples_of(place / "samples" / dataset / f"{name}.npz") for name in titles}
+    scores = {name: _scores(place / "cases" / dataset / f"{name}.csv", student) for name in titles}
+    first = next(iter(kept.values()))
+    count, columns = len(first["case"]), 2 + len(titles)
+    side = (PAGE - 0.4) / columns
+    alt = (
+        f"{dataset}, student {student}: {', '.join(map(str, first['rank']))} case as {', '.join(titles)} segment them."
+    )
+    figure = drawing(PAGE, count * (side + 0.1) + 1.25, alt)
+    axes = figure.subplots(count, columns, squeeze=False)
+    for row in range(count):
+        image, truth = picture(first["image"][row], benchmark), turned(first["truth"][row], benchmark)
+        case = str(first["case"][row])
+        panel(axes[row, 0], image)
+        axes[row, 0].set_ylabel(f"{first['rank'][row]}\n{fill(case, 18)}", fontsize=7)  # long ids in two lines
+        panel(axes[row, 1], image, coloured(truth, benchmark.colours))
+        for ax, name in zip(axes[row, 2:], titles, strict=True):
+            predicted = turned(kept[name][f"probabilities_{student}"][row].argmax(0), benchmark)
+            panel(ax, image, errors(predicted, truth))
+            ax.set_xlabel(f"DSC {scores[name].get(case, np.nan):.2f}", fontsize=7, labelpad=2)
+    for ax, text in zip(axes[0], ["image", "truth", *titles.values()], strict=True):
+        ax.set_title(text.replace(" (", "\n(").replace("; ", ";\n"), fontsize=6.5)
+    note = f"{dataset}, student {student}, first seed. DSC: of the whole case, mean over classes."
+    legends(figure, benchmark, f"{note} {DRAWN}" if benchmark.drawn else note)
+    return figure
+
+
+def _scores(path: Path, student: str) -> dict[str, float]:
+    """DSC by case of the first seed, mean over the defined classes."""
+    rows = read_rows(path)
+    mine = rows[(rows["student"] == student) & (rows["seed"] == rows["seed"].iloc[0])]
+    if mine.empty:
+        raise UserError(f"{path} holds no student {student!r}; it has: {', '.join(sorted(set(rows['student'])))}")
+    return mine.groupby("case")["dsc"].mean().to_dict()
+
+
+def errors(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """RGBA of what is right, missed, false, or foreground of the wrong class; clear where both are background."""
+    kinds = {
+        "right": (predicted == truth) & (truth > 0),
+        "missed": (predicted == 0) & (truth > 0),
+        "false": (predicted > 0) & (truth == 0),
+        "wrong class": (predicted > 0) & (truth > 0) & (predicted != truth),
+    }
+    shown = np.zeros((*truth.shape, 4))
+    for kind, where in kinds.items():
+        shown[where] = mpl.colors.to_rgba(ERRORS[kind], 0.45 if kind == "right" else 0.9)
+    return shown
+
+
+def legends(figure: Drawing, benchmark: Benchmark, note: str) -> None:
+    """Above: what the colours of a prediction mean. Below: the classes, under a note."""
+    kinds = [kind for kind in ERRORS if kind != "wrong class" or len(benchmark.classes) > 2]
+    verdicts = [Patch(color=ERRORS[kind], label=kind) for kind in kinds]
+    classes = [Patch(color=c, label=name) for name, c in zip(benchmark.classes, benchmark.colours, strict=True)][1:]
+    look: Any = {"frameon": False, "handlelength": 1, "columnspacing": 1, "title_fontsize": 7}
+    look |= {"ncols": 5}
+    figure.legend(handles=[Patch(alpha=0, label="prediction:"), *verdicts], loc="outside upper center", **look)
+    figure.legend(handles=[Patch(alpha=0, label="truth:"), *classes], loc="outside lower center", title=note, **look)
+
+
+def turned(plane: np.ndarray, benchmark: Benchmark) -> np.ndarray:
+    """As it is looked at: photographs as they are; slices X Y with Y, towards the front, up; axial ones from below."""
+    if not benchmark.volumes:
+        return plane
+    return plane.T[::-1, ::-1] if benchmark.name in AXIAL else plane.T[::-1]
+
+
+def picture(image: np.ndarray, benchmark: Benchmark) -> np.ndarray:
+    """C H W in [0, 1] as H W or H W 3."""
+    planes = [turned(channel, benchmark).astype(np.float32) for channel in image]
+    return planes[0] if len(planes) == 1 else np.stack(planes, axis=-1)
+
+
+def coloured(labels: np.ndarray, colours: Iterable[str]) -> np.ndarray:
+    """RGBA of a label map, clear where it is background."""
+    shown = np.array([mpl.colors.to_rgba(colour, 0.75) for colour in colours])
+    shown[0] = 0
+    return shown[labels]
+
+
+def panel(ax: Axes, image: np.ndarray | None = None, over: np.ndarray | None = None) -> None:
+    """An image, something laid over it, no axes."""
+    if image is not None:
+        ax.imshow(image, cmap="gray", vmin=0, vmax=1)
+    if over is not None:
+        ax.imshow(over)
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+
+
+@mpl.rc_context(STYLE)
+def rectification(path: Path, student: str, rank: str = "worst") -> Drawing:
+    """The Adaptive Rectification Module step by step on one kept case.
+
+    Args:
+        path: a samples file, `results/<scale>/samples/<dataset>/<experiment>.npz`.
+        student: whose soft label is rectified, `a` or `b`.
+        rank: `best`, `median` or `worst`.
+    """
+    kept = samples_of(path)
+    if path.parent.name not in datasets.KNOWN:  # settings declare it
+        tables.settings_of(path.parents[3], path.parents[2].name)
+    benchmark = datasets.get(path.parent.name)
+    if f"probabilities_{student}" not in kept or rank not in kept["rank"]:
+        raise UserError(
+            f"{path} holds no student {student!r} or no {rank!r} case; ask for a or b; best, median or worst"
+        )
+    row = list(kept["rank"]).index(rank)
+    maps = {
+        name: turned(kept[f"{name}_{student}"][row], benchmark)
+        for name in ("error", "alignment", "similarity", "certainty", "weight")
+    }
+    planes = kept[f"probabilities_{student}"][row].astype(np.float64)
+    p = np.stack([turned(plane, benchmark) for plane in planes / planes.sum(0)])
+    truth = turned(kept["truth"][row], benchmark)
+    figure = steps(picture(kept["image"][row], benchmark), truth, p, maps, benchmark.colours)
+    figure.alt = f"{benchmark.name}, {rank} case {kept['case'][row]}: {figure.alt}"
+    below(figure, f"{benchmark.name}, {rank} case {kept['case'][row]}, {path.stem}, student {student}.", benchmark)
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def steps(
+    image: np.ndarray, truth: np.ndarray, p: np.ndarray, maps: dict[str, np.ndarray], colours: Iterable[str]
+) -> Drawing:
+    """Image, truth, soft label, error mask, the three factors, their product, and the rectified label.
+
+    Args:
+        image: H W or H W 3 in [0, 1]; truth: H W, class index.
+        p: soft label, K H W, of probabilities.
+        maps: `error`, `alignment`, `similarity`, `certainty`, `weight`, each H W.
+        colours: one a class, background first.
+    """
+    at = truth[None].astype(int)
+    before = np.take_along_axis(p, at, 0)[0]
+    weight = maps["weight"].astype(np.float64)
+    after = weight * before + (1 - weight)  # p^r = lambda p + (1 - lambda) onehot(y), at y
+    figure = drawing(PAGE, 3.5, "image, truth, soft label, error mask, three factors, weight and rectified label.")
+    axes = figure.subplots(2, 5)
+    for ax in axes.flat:
+        panel(ax)
+    panel(axes[0, 0], image)
+    panel(axes[0, 1], image, coloured(truth, colours))
+    axes[0, 3].imshow(maps["error"], cmap=ListedColormap(["#EEEEEE", ERRORS["false"]]), vmin=0, vmax=1)
+    for place, title in enumerate(
+        ("image", "truth", "soft label\n$p_y$ of the true class", "error mask $M$\n(orange)")
+    ):
+        axes[0, place].set_title(title)
+    shown = {
+        axes[0, 2]: before,
+        axes[1, 0]: maps["alignment"],
+        axes[1, 1]: maps["similarity"],
+        axes[1, 2]: maps["certainty"],
+        axes[1, 3]: maps["weight"],
+        axes[1, 4]: after,
+    }
+    names = (r"alignment $\lambda^a$", r"similarity $\lambda^s$", r"certainty $\lambda^c$", r"weight $\lambda$")
+    for ax, name in zip(axes[1], (*names, "rectified label\n$p^r_y$ of the true class"), strict=True):
+        ax.set_title(name)
+    for ax, plane in shown.items():
+        mapped = ax.imshow(plane, cmap="cividis", vmin=0, vmax=1)
+    bar = axes[0, 4].inset_axes((0.1, 0.05, 0.1, 0.9))
+    figure.colorbar(mapped, cax=bar, label="probability or\nweight (0 to 1)")
+    return figure
