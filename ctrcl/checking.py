@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ctrcl import ledger, overview, statistics, tables
+from ctrcl import costs, ledger, overview, statistics, tables
 from ctrcl.files import UserError, read_json, sha256
 from ctrcl.rendering import signed, spanned
 from ctrcl.rows import STUDENTS, read_rows
@@ -25,7 +25,7 @@ def verify(results: Path, scale: str) -> list[str]:
     settings = tables.settings_of(results, scale)
     place = results / scale
     found = [*_leftovers(settings, place), *_tables(settings, results), *_curves(settings, place)]
-    return [*found, *_overviews(settings, results), *_claims(results, scale)]
+    return [*found, *_costs(settings, results), *_overviews(settings, results), *_claims(results, scale)]
 
 
 def _leftovers(settings: Settings, place: Path) -> Iterator[str]:
@@ -36,6 +36,7 @@ def _leftovers(settings: Settings, place: Path) -> Iterator[str]:
             if (path.parent.name, path.stem) not in runs:
                 yield f"{path} belongs to no run of {place}/params.yaml; remove it"
     stems = {f"{table}-{dataset}" for table, listed in settings.tables.items() for dataset in listed}
+    stems |= {f"cost-{one.name}" for one in settings.sets.values()}
     stems |= {f"{kind}-{page.table}" for page in settings.across.values() for kind in overview.KINDS}
     for path in sorted((place / "tables").glob("*")):
         if path.stem not in stems:
@@ -51,8 +52,23 @@ def _tables(settings: Settings, results: Path) -> Iterator[str]:
                 yield str(error)
                 continue
             with tempfile.TemporaryDirectory() as folder:
-                for fresh in table.save(Path(folder) / f"{name}-{dataset}"):
-                    yield from _same(fresh, results / settings.scale / "tables" / fresh.name)
+                yield from _kept(table.save(Path(folder) / f"{name}-{dataset}"), settings, results)
+
+
+def _costs(settings: Settings, results: Path) -> Iterator[str]:
+    """The cost tables; what is wrong with a run was said with the other tables."""
+    for one in settings.sets.values():
+        try:
+            found = costs.costs(results, settings.scale, one.name)
+        except UserError:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            yield from _kept(found.save(Path(folder) / f"cost-{one.name}"), settings, results)
+
+
+def _kept(paths: list[Path], settings: Settings, results: Path) -> Iterator[str]:
+    for fresh in paths:
+        yield from _same(fresh, results / settings.scale / "tables" / fresh.name)
 
 
 def _curves(settings: Settings, place: Path) -> Iterator[str]:
@@ -74,8 +90,7 @@ def _overviews(settings: Settings, results: Path) -> Iterator[str]:
             yield str(error)
             continue
         with tempfile.TemporaryDirectory() as folder:
-            for path in fresh.save(Path(folder)):
-                yield from _same(path, results / settings.scale / "tables" / path.name)
+            yield from _kept(fresh.save(Path(folder)), settings, results)
 
 
 def _claims(results: Path, scale: str) -> Iterator[str]:

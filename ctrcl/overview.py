@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from ctrcl import datasets, statistics, tables
-from ctrcl.files import UserError, write_text
-from ctrcl.rendering import tex
+from ctrcl.files import UserError
+from ctrcl.rendering import save_frame, short
 from ctrcl.rows import STUDENTS
 
 KINDS = ("ranks", *(f"wins-{student}" for student in STUDENTS))  # of tables that an overview writes
@@ -50,6 +50,11 @@ class Overview:
         wide = self.ranks.assign(said=said).pivot_table("said", "experiment", "student", aggfunc="first", sort=False)
         return wide.rename(index=self.titles).rename_axis(index="method", columns=None)
 
+    def beaten(self, student: str) -> pd.DataFrame:
+        """The wins of a student for people: methods by their titles."""
+        names = {name: short(title) for name, title in self.titles.items()}
+        return self.wins[student].rename(index=names, columns=names).rename_axis(index="beats", columns=None)
+
     def text(self) -> str:
         """One paragraph, read off the ranks."""
         parts = [self.note]
@@ -66,18 +71,10 @@ class Overview:
 
     def save(self, folder: Path) -> list[Path]:
         """Write `ranks-<table>` and `wins-<student>-<table>` as CSV (plain), Markdown and LaTeX."""
-        paths = []
-        shown = {"ranks": self.shown()} | {f"wins-{student}": frame for student, frame in self.wins.items()}
-        for kind, frame in shown.items():
-            plain = self.ranks.set_index("experiment") if kind == "ranks" else frame
-            texts = {
-                "csv": plain.to_csv(float_format="%.6f", lineterminator="\n"),
-                "md": f"{frame.to_markdown()}\n\n- {self.note}\n",
-                "tex": frame.rename(index=tex, columns=tex).to_latex(caption=tex(self.note)),
-            }
-            for suffix, text in texts.items():
-                paths.append(folder / f"{kind}-{self.table}.{suffix}")
-                write_text(paths[-1], text)
+        plain = self.ranks.set_index("experiment")
+        paths = save_frame(folder / f"ranks-{self.table}", plain, self.shown(), [self.note], index=True)
+        for student, frame in self.wins.items():
+            paths += save_frame(folder / f"wins-{student}-{self.table}", frame, self.beaten(student), [self.note], True)
         return paths
 
 

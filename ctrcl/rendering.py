@@ -2,7 +2,7 @@
 
 import html
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,11 +65,46 @@ class Shown:
         return self.text
 
 
-def framed(frame: pd.DataFrame) -> Shown:
-    """A plain frame for Jupyter: three decimals, a dash for what is not there, as wide as its words need."""
+def framed(frame: pd.DataFrame, notes: Sequence[str] = (), index: bool = False) -> Shown:
+    """A plain frame for Jupyter: three decimals, a dash for what is not there, no line broken; notes below it."""
     said = frame.map(lambda cell: plain(cell) if isinstance(cell, float) else cell).fillna(DASH)
-    table = said.to_html(index=False, border=0, justify="left")
-    return Shown(f'<div style="overflow-x:auto;font-size:85%">{table}</div>', said.to_markdown(index=False))
+    table = said.to_html(index=index, border=0, justify="left")
+    below = f'<ul style="font-size:90%">{_items(notes)}</ul>' if notes else ""
+    wide = f'<div style="overflow-x:auto;font-size:85%;white-space:nowrap">{table}</div>'
+    return Shown(f"{wide}{below}", markdown_of(said, notes, index))
+
+
+def markdown_of(said: pd.DataFrame, notes: Sequence[str], index: bool = False) -> str:
+    """A frame of words in Markdown, its notes below it."""
+    return (
+        "\n".join([said.to_markdown(index=index, disable_numparse=True), "", *(f"- {note}" for note in notes)]) + "\n"
+    )
+
+
+def save_frame(
+    stem: Path, numbers: pd.DataFrame, said: pd.DataFrame, notes: Sequence[str], index: bool = False
+) -> list[Path]:
+    """Write `<stem>.csv` of the numbers, `.md` and `.tex` of the words; equal frames are equal bytes."""
+    latex = said.rename(index=tex, columns=tex) if index else said.rename(columns=tex)
+    latex = latex.map(lambda cell: tex(cell) if isinstance(cell, str) else cell)
+    texts = {
+        "csv": numbers.to_csv(index=index, float_format="%.6f", lineterminator="\n"),
+        "md": markdown_of(said, notes, index),
+        "tex": latex.to_latex(index=index, caption=tex(" ".join(notes))),
+    }
+    return save_texts(stem, texts)
+
+
+def save_texts(stem: Path, texts: dict[str, str]) -> list[Path]:
+    """Write `<stem>.<kind>` of every kind, each whole or not at all."""
+    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in texts]
+    for path, text in zip(paths, texts.values(), strict=True):
+        write_text(path, text)
+    return paths
+
+
+def _items(notes: Sequence[str]) -> str:
+    return "".join(f"<li>{html.escape(note)}</li>" for note in notes)
 
 
 @dataclass(frozen=True)
@@ -158,9 +193,8 @@ class Table:
 
     def show(self) -> Shown:
         """For Jupyter: the table and its notes."""
-        notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
         panels = "".join(_html(cells) for cells in self.cells(lambda cell: f"<b>{cell}</b>", html.escape))
-        return Shown(f'{panels}<ul style="font-size:90%">{notes}</ul>', self.markdown())
+        return Shown(f'{panels}<ul style="font-size:90%">{_items(self.notes)}</ul>', self.markdown())
 
     def markdown(self) -> str:
         """The table and its notes in Markdown."""
@@ -188,10 +222,7 @@ class Table:
             "md": self.markdown(),
             "tex": self.latex(),
         }
-        paths = [stem.with_name(f"{stem.name}.{kind}") for kind in texts]
-        for path, text in zip(paths, texts.values(), strict=True):
-            write_text(path, text)
-        return paths
+        return save_texts(stem, texts)
 
     def text(self) -> str:
         """One paragraph, read off the numbers: who gains over the reference, and whether the interval says so."""

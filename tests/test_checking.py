@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import results_factory as factory
 
-from ctrcl import checking, ledger, rows, statistics, tables
+from ctrcl import checking, costs, ledger, rows, statistics, tables
 from ctrcl.files import UserError
 
 DATASET = factory.DATASET
@@ -17,6 +17,7 @@ def make(folder):
     for name, listed in tables.settings_of(results, "smoke").tables.items():
         for dataset in listed:
             tables.main(results, "smoke", dataset, table=name).save(results / "smoke/tables" / f"{name}-{dataset}")
+    costs.costs(results, "smoke", factory.DATASET).save(results / "smoke/tables" / f"cost-{factory.DATASET}")
     ledger.save(ledger.ledger(results, "smoke"), results, "smoke")
     return results
 
@@ -59,7 +60,15 @@ def test_every_edit_of_a_row_is_noticed(results, mutation):
     assert all("\n" not in problem for problem in problems)
 
 
-@pytest.mark.parametrize("part", ["tables/main-phantom-cardiac.csv", "tables/offline-phantom-cardiac.md", "claims.csv"])
+@pytest.mark.parametrize(
+    "part",
+    [
+        "tables/main-phantom-cardiac.csv",
+        "tables/offline-phantom-cardiac.md",
+        "tables/cost-phantom-cardiac.tex",
+        "claims.csv",
+    ],
+)
 def test_an_edited_or_missing_table_is_noticed(results, part):
     path = results / "smoke" / part
     path.write_text(path.read_text().replace("0", "1", 1))
