@@ -1,5 +1,5 @@
 # Doors to the project. A bare machine needs git, make and Python 3.11 to 3.13; everything else comes into .venv.
-.PHONY: reproduce reproduce-all test test-all check lab clean environment lock
+.PHONY: reproduce reproduce-all test test-all check lab site clean environment lock
 .DEFAULT_GOAL := help
 
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
@@ -43,7 +43,10 @@ check: $(READY)       ## style and types
 	ruff check . && ruff format --check . && mypy
 
 lab: data             ## JupyterLab on the notebooks
-	jupyter lab notebooks
+	jupyter lab notebooks $(LAB)
+
+site: $(READY)        ## the static site, in artifacts/site/html
+	python docs/site.py
 
 lock: $(READY)        ## resolve requirements.lock anew from pyproject.toml
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

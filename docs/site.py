@@ -1,0 +1,292 @@
+"""Build the static site: `python docs/site.py [FOLDER]`, or `make site`. No network is needed, nor to read it.
+
+What is shown is what is there: README, `docs/`, the executed notebooks of `results/`, the lessons (executed here, kept
+in `artifacts/site/lessons/` until they change), the data sets' registry and the docstrings. The sources are put
+together under `artifacts/site/source/`, with every link between files of the project turned into one between pages.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from ctrcl import datasets, files, notebooks
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "artifacts/site"
+SOURCE = BUILD / "source"
+MODULES = sorted(
+    path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+    for path in (ROOT / "ctrcl").rglob("*.py")
+)
+GUIDES = ("scaling", "metrics", "claims", "departures", "datasets")
+PAGES = {  # folders that have a page of their own
+    "docs": "index.md",
+    "notebooks/paper": "results/index.md",
+    "notebooks/lessons": "lessons/index.md",
+    "results": "results/index.md",
+    "ctrcl": "api/index.md",
+    "README.md": "index.md",
+}
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def page_of(path: Path) -> str | None:
+    """The page that shows a file or folder of the project, by its path in the project; None: it has none."""
+    name = path.as_posix().strip("/")
+    if name in PAGES:
+        return PAGES[name]
+    module = name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    if module in MODULES:
+        return f"api/{module}.md"
+    if name.startswith("docs/") and name.endswith(".md"):
+        return name
+    if name.startswith("notebooks/lessons/") and name.endswith(".ipynb") and "solutions" not in name:
+        return name.removeprefix("notebooks/")
+    return None
+
+
+def linked(text: str, origin: Path) -> str:
+    """Markdown with its relative links turned into links to pages, or to copies of the files where there is no page."""
+
+    def led(found: re.Match[str]) -> str:
+        target, _, anchor = found[2].partition("#")
+        path = Path(os.path.normpath(origin.parent / target))
+        if not target or not (ROOT / path).exists():
+            return found[0]
+        page = page_of(path) or kept(path)
+        return f"{found[1]}(/{page}{'#' + anchor if anchor else ''})"
+
+    return re.sub(r"(\[[^\]]*\])\((?!\w+:)([^)\s]+)\)", led, text)
+
+
+def kept(path: Path) -> str:
+    """A file of the project as a page that quotes it (a folder: all its files); an image or a table as it is."""
+    if path.suffix in (".png", ".svg", ".csv", ".tex", ".pdf", ".ipynb"):
+        copied(ROOT / path, SOURCE / path)
+        return path.as_posix()
+    if (ROOT / path).is_dir():
+        members = sorted(p for p in (ROOT / path).iterdir() if p.is_file() and p.suffix in (".yaml", ".py", ".ipynb"))
+        text = [
+            f"# `{path}/`",
+            "",
+            *(f"- [`{p.name}`](/{page_of(path / p.name) or kept(path / p.name)})" for p in members),
+        ]
+    else:
+        kind = {".yaml": "yaml", ".yml": "yaml", ".py": "python", ".md": "markdown"}.get(path.suffix, "text")
+        fence = "`" * 6
+        text = [f"# `{path}`", "", f"{fence}{{code-block}} {kind}", (ROOT / path).read_text().rstrip(), fence]
+    page = f"files/{path.as_posix().replace('/', '-').strip('.')}.md"
+    write(page, "\n".join(["---", "orphan: true", "---", "", *text]))
+    return page
+
+
+def copied(source: Path, target: Path) -> None:
+    """A copy, with its folder."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
+def write(name: str, text: str) -> None:
+    """A page of the site."""
+    path = SOURCE / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text + "\n")
+
+
+def toc(entries: list[str], caption: str = "", depth: int = 1) -> str:
+    """The children of a page."""
+    said = [f":caption: {caption}"] if caption else [":hidden:"]
+    return "\n".join(["```{toctree}", f":maxdepth: {depth}", *said, "", *entries, "```"])
+
+
+def front() -> None:
+    """The README, and the parts of the site below it."""
+    text = linked((ROOT / "README.md").read_text(), Path("README.md"))
+    parts = ["Results </results/index>", "Lessons </lessons/index>", "Guide </docs/index>", "Library </api/index>"]
+    write("index.md", f"{text}\n\n{toc(parts)}")
+
+
+def guide() -> None:
+    """`docs/` as it is, and a page on the data sets out of their registry."""
+    names = []
+    for path in sorted((ROOT / "docs").glob("*.md")):
+        write(f"docs/{path.name}", linked(path.read_text(), Path("docs") / path.name))
+        names.append(path.stem)
+    write("docs/datasets.md", "\n".join(data_sets()))
+    order = [name for name in GUIDES if name in {*names, "datasets"}]
+    rest = [name for name in names if name not in GUIDES and name != "teaching"]
+    head = "# Guide\n\nHow the numbers are made, how to read them, and how to add to them."
+    write("docs/index.md", f"{head}\n\n{toc([*order, *rest], 'Pages')}")
+
+
+def data_sets() -> Iterator[str]:
+    """The registry of the data sets, in words."""
+    yield "# Data sets\n\n`ctrcl data list` names them, `ctrcl data import NAME PATH` brings one in, checked, and"
+    yield "`ctrcl data verify NAME` says what is right, what is odd and what stops. Terms are those of the owners.\n"
+    for name in datasets.KNOWN:
+        benchmark = datasets.get(name)
+        reader = datasets.KNOWN[name][0]
+        about = "Drawn for this project: says nothing about patients." if benchmark.drawn else benchmark.citation
+        yield f"## {name}\n\n{about}\n"
+        yield f"- classes: {', '.join(benchmark.classes)}"
+        yield f"- layout and reading: [`{reader}.py`](/api/ctrcl.datasets.{reader}.md); lies in `{benchmark.folder}/`"
+        if not benchmark.drawn:
+            yield f"- terms: {benchmark.terms}\n- where to ask for it: {benchmark.source}"
+        yield ""
+
+
+def shown(notebook: Any, name: str, head: str, origin: Path) -> None:
+    """An executed notebook as a page: links led, figures with their words, controls replaced, downloads on top."""
+    cells = []
+    injected = any(cell.id == notebooks.INJECTED for cell in notebook.cells)
+    for cell in notebook.cells:
+        if injected and "parameters" in cell.metadata.get("tags", []):
+            continue  # the values that were injected follow
+        if cell.cell_type == "markdown":
+            cell.source = linked(cell.source, origin)
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            alt = output.get("metadata", {}).get("image/png", {}).get("alt")
+            if alt and "image/png" in data:
+                cell.metadata["mystnb"] = {"image": {"alt": alt}, "figure": {"caption": alt}}
+            if WIDGET in data:
+                output["data"] = {"text/markdown": "*A control: it moves in JupyterLab, `make lab`.*"}
+        cells.append(cell)
+    if head:
+        cells.insert(1, nbformat.v4.new_markdown_cell(head, id="downloads"))
+    notebook.cells = cells
+    path = SOURCE / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, path)
+
+
+def results() -> None:
+    """The executed paper notebooks of every scale, with their tables and figures to take along."""
+    scales = [path for path in sorted((ROOT / "results").iterdir()) if (path / "notebooks").is_dir()]
+    for scale in scales:
+        pages = sorted((scale / "notebooks").glob("*.ipynb"))
+        for path in pages:
+            name = f"results/{scale.name}/{path.name}"
+            notebook = nbformat.read(path, as_version=4)
+            titled(notebook, path.stem, group(path.stem, scale))
+            shown(notebook, name, downloads(scale, path), Path("notebooks/paper/page.ipynb"))
+        kinds: dict[str, list[str]] = {}
+        for path in pages:
+            kinds.setdefault(group(path.stem, scale), []).append(path.stem)
+        drawn = "Drawn data: they say nothing about patients." if scale.name in ("laptop", "smoke") else ""
+        parts = [toc(stems, kind) for kind, stems in kinds.items()]
+        text = "\n\n".join([f"# Scale {scale.name}\n\n{drawn}\n\n{scale_files(scale)}", *parts])
+        write(f"results/{scale.name}/index.md", text)
+    head = (
+        "# Results\n\nEvery table and figure, drawn by notebooks that read nothing but `results/`, at every scale that"
+    )
+    head += "\nhas been run. `ctrcl scale NAME && dvc repro` makes them again."
+    write("results/index.md", f"{head}\n\n{toc([f'{scale.name}/index' for scale in scales], 'Scales', 2)}")
+
+
+def group(stem: str, scale: Path) -> str:
+    """Under which heading a page stands: its data set, or all of them."""
+    names = sorted((path.name for path in (scale / "cases").iterdir()), key=len, reverse=True)
+    return next((name for name in names if stem.endswith(f"-{name}")), "Across data sets")
+
+
+def titled(notebook: Any, stem: str, dataset: str) -> None:
+    """The page's own title: a notebook of several tables and data sets says of which it is."""
+    heading, _, rest = notebook.cells[0].source.partition("\n")
+    heading = heading.removeprefix("# ")
+    about = stem.removesuffix(f"-{dataset}")
+    if stem != about and not (ROOT / notebooks.PAPER / f"{about}.ipynb").exists():
+        heading = f"Comparison: {about.replace('-', ' ')}"
+    elif stem.startswith("overview-"):
+        heading = f"{heading}: {stem.removeprefix('overview-')}"
+    notebook.cells[0].source = f"# {heading}{f', {dataset}' if stem != about else ''}\n{rest}"
+
+
+def downloads(scale: Path, page: Path) -> str:
+    """Links to what a page wrote."""
+    if page.stem == "claims":
+        found = [scale / "claims.csv"]
+    elif page.stem.startswith("overview-"):
+        table = page.stem.removeprefix("overview-")
+        found = [path for kind in ("ranks", "wins-*") for path in sorted((scale / "tables").glob(f"{kind}-{table}.*"))]
+    else:
+        found = [path for end in (".*", "-*") for path in sorted(scale.glob(f"[tf]*/{page.stem}{end}"))]
+    links = [path for path in found if path.suffix in (".csv", ".tex", ".pdf")]
+    for path in links:
+        copied(path, SOURCE / "files" / path.relative_to(ROOT))
+    told = [f"[{path.name}](/files/{path.relative_to(ROOT).as_posix()})" for path in links]
+    return f"Take along: {', '.join(told)}." if told else ""
+
+
+def scale_files(scale: Path) -> str:
+    """The settings that a scale's results were made with."""
+    copied(scale / "params.yaml", SOURCE / "files" / scale.relative_to(ROOT) / "params.yaml")
+    return f"Made with [these settings](/files/{scale.relative_to(ROOT).as_posix()}/params.yaml)."
+
+
+def lessons() -> None:
+    """The lessons, executed as they are given to a class, and the teacher's page."""
+    names = []
+    for path in sorted((ROOT / "notebooks/lessons").glob("*.ipynb")):
+        shown(executed(path), f"lessons/{path.name}", "", Path("notebooks/lessons") / path.name)
+        names.append(path.stem)
+    head = "# Lessons\n\nFor a class with laptops and no GPU. Open them with `make lab`; here they run unsolved."
+    teacher = ["/docs/teaching"] if (ROOT / "docs/teaching.md").exists() else []
+    write("lessons/index.md", f"{head}\n\n{toc([*names, *teacher], 'Lessons')}")
+
+
+def executed(path: Path) -> Any:
+    """A lesson, executed once for each state of the notebook and of the package."""
+    state = files.sha256(path, *sorted((ROOT / "ctrcl").rglob("*.py")))
+    cached = BUILD / "lessons" / f"{path.stem}-{state[:16]}.ipynb"
+    if not cached.exists():
+        print(f"executing {path.name}", flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            notebook = notebooks.run(path, {}, Path(folder))
+        with files.replacing(cached) as draft:
+            draft.write_text(nbformat.writes(notebook, version=4))
+    return nbformat.read(cached, as_version=4)
+
+
+def library() -> None:
+    """A page of docstrings for every module."""
+    for name in MODULES:
+        body = ["```{eval-rst}", f".. automodule:: {name}", "   :members:", "```"]
+        write(f"api/{name}.md", "\n".join([f"# {name}", "", *body]))
+    head = "# Library\n\nWhat each room holds is on the [first page](/index.md). A loss names its formula and source."
+    rooms: dict[str, list[str]] = {}
+    for name in MODULES:
+        parts = name.split(".")
+        inner = (ROOT / "ctrcl" / parts[1]).is_dir() if len(parts) > 1 else False
+        rooms.setdefault(f"ctrcl.{parts[1]}" if inner else "ctrcl", []).append(name)
+    write("api/index.md", "\n\n".join([head, *(toc(names, room) for room, names in rooms.items())]))
+
+
+def build(target: Path) -> int:
+    """Put the sources together and run Sphinx on them; a warning is an error."""
+    shutil.rmtree(SOURCE, ignore_errors=True)
+    (SOURCE / "_static").mkdir(parents=True)
+    copied(ROOT / "docs/conf.py", SOURCE / "conf.py")
+    for name in ("site.css", "favicon.svg"):
+        copied(ROOT / "docs" / name, SOURCE / "_static" / name)
+    for make in (library, results, lessons, guide, front):
+        make()
+    print(json.dumps({"pages": len([*SOURCE.rglob("*.md"), *SOURCE.glob("[rl]*/**/*.ipynb")])}), flush=True)
+    line = [sys.executable, "-m", "sphinx", "-b", "html", "-W", "--keep-going", "-q", "-d", str(BUILD / "doctrees")]
+    return subprocess.run([*line, str(SOURCE), str(target)], check=False, cwd=ROOT).returncode
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="?", type=Path, default=BUILD / "html")
+    sys.exit(build(parser.parse_args().folder.resolve()))

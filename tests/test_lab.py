@@ -1,0 +1,80 @@
+"""JupyterLab as `make lab` opens it: every lesson runs to its end in a browser, and its control moves a figure."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from browsing import browser, needed
+
+ROOT = Path(__file__).parent.parent
+LESSONS = sorted(path.stem for path in (ROOT / "notebooks/lessons").glob("*.ipynb"))
+pytestmark = [pytest.mark.slow, needed]
+TOKEN = "nobody-else"
+ERRORS = "[...document.querySelectorAll('.jp-OutputArea-output[data-mime-type*=stderr], .jp-RenderedText[data-mime-type*=error]')].map(one => one.innerText)"  # noqa: E501
+PICTURES = (
+    "[...document.querySelectorAll('.widget-output img, .jp-OutputArea .widget-interact img')].map(one => one.src)"
+)
+BUSY = (
+    """() => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].some(one => one.innerText.includes('*'))"""
+)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """The address of a JupyterLab that `make lab` started."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    home = tmp_path_factory.mktemp("home")
+    options = f"--no-browser --port={port} --ServerApp.port_retries=0 --IdentityProvider.token={TOKEN} --allow-root"
+    options += f" --LabApp.expose_app_in_browser=True --LabApp.workspaces_dir={home}"
+    surroundings = os.environ | {"JUPYTER_CONFIG_DIR": str(home), "JUPYTER_RUNTIME_DIR": str(home)}
+    log = (home / "log").open("w")
+    started = subprocess.Popen(["make", "lab", f"LAB={options}"], cwd=ROOT, env=surroundings, stdout=log, stderr=log,
+                               start_new_session=True)  # fmt: skip
+    address = f"http://127.0.0.1:{port}/"
+    try:
+        until = time.monotonic() + 120
+        while True:
+            try:
+                urllib.request.urlopen(f"{address}api?token={TOKEN}", timeout=5)
+                break
+            except OSError:
+                assert started.poll() is None, (home / "log").read_text()[-2000:]
+                assert time.monotonic() < until, "JupyterLab does not answer"
+                time.sleep(0.5)
+        yield address
+    finally:
+        os.killpg(started.pid, signal.SIGTERM)
+        started.wait()
+        log.close()
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_a_lesson_runs_to_its_end_and_its_control_moves_a_figure(lab, lesson):
+    with browser() as opened:
+        page = opened.new_page(viewport={"width": 1400, "height": 30_000})  # all cells in view, so all are rendered
+        page.goto(f"{lab}lab/tree/lessons/{lesson}.ipynb?token={TOKEN}&reset")
+        page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
+        page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=60_000)
+        page.evaluate("jupyterapp.commands.execute('notebook:run-all-cells')")
+        page.wait_for_function(BUSY, timeout=30_000)
+        page.wait_for_function(f"!({BUSY})()", timeout=300_000)
+        assert page.evaluate(ERRORS) == []
+        page.wait_for_selector(".widget-slider .noUi-handle, .widget-dropdown select", timeout=30_000)
+        before = page.evaluate(PICTURES)
+        assert before, "no control with a figure"
+        slider = page.query_selector(".widget-slider .noUi-handle")
+        if slider:
+            slider.focus()
+            for _ in range(3):
+                slider.press("ArrowRight")
+        else:
+            page.query_selector(".widget-dropdown select").select_option(index=1)
+        page.wait_for_function(f"before => {PICTURES}.some((src, n) => src !== before[n])", arg=before, timeout=60_000)
+        page.evaluate("jupyterapp.commands.execute('docmanager:save')")
