@@ -102,7 +102,9 @@ def verify(name: str, folder: Path) -> Report:
             report.stops.append(str(error))
     if not report.stops:
         parts = ", ".join(f"{part} {len(ids)}" for part, ids in split.items())
-        report.right.append(f"layout as published; all {len(side)} cases ({parts})")
+        off = [f"{part} {len(split[part])} of {n}" for part, n in benchmark.published.items() if len(split[part]) != n]
+        report.right.append(f"layout as published; {'' if off else 'all '}{len(side)} cases ({parts})")
+        report.odd += [f"not as many cases as published: {', '.join(off)}"] if off else []
         report.right.append("every file read to its end, every pair of one size, labels known, no NaN, no infinity")
     report.name("not in the split and left alone", sorted(found - set(side)))
     if seen:

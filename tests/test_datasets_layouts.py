@@ -1,6 +1,7 @@
 """Every data set in every form: a look-alike is read back exactly; damage is one line that names the file."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,8 @@ import pytest
 from lookalikes import COLOURS, FORMS, SIZE, block, corners, own, photo, save, write_h5
 from PIL import Image
 
-from ctrcl import datasets, preparation, settings
-from ctrcl.datasets import PALETTE, flare22, m2caiseg, sipakmed, synapse
+from ctrcl import datasets, preparation, settings, verifying
+from ctrcl.datasets import PALETTE, flare22, isic2017, m2caiseg, sipakmed, synapse
 from ctrcl.datasets import own as own_reader
 from ctrcl.files import UserError
 
@@ -191,6 +192,18 @@ def test_cells_of_one_photograph_stay_on_one_side(tmp_path):
     count = len(split["train"]) + len(split["test"])
     assert len(split["test"]) == round(count * 1012 / 4049)
     assert split == datasets.split("sipakmed", tmp_path)
+
+
+def test_part_of_a_release_is_not_taken_for_the_whole(tmp_path, monkeypatch):
+    FORMS["isic2017"][1](tmp_path)
+    parts = {name: len(ids) for name, ids in datasets.split("isic2017", tmp_path).items()}
+    report = verifying.verify("isic2017", tmp_path)
+    said = ", ".join(f"{part} {parts[part]} of {n}" for part, n in isic2017.BENCHMARK.published.items())
+    assert f"not as many cases as published: {said}" in report.odd
+    monkeypatch.setattr(isic2017, "BENCHMARK", replace(isic2017.BENCHMARK, published=parts))
+    whole = verifying.verify("isic2017", tmp_path)
+    assert not [line for line in whole.odd if "published" in line]
+    assert f"layout as published; all {sum(parts.values())} cases" in whole.right[0]
 
 
 def test_an_image_in_two_parts_of_isic_is_named(tmp_path):

@@ -7,7 +7,7 @@ images and masks of one's own needs no code: the settings `declare` it, and `own
 import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,7 @@ class Benchmark:
         citation, terms, source: whom to cite, what is allowed, where to ask for the data.
         split: `split(folder)` lists the ids by part, where the release's folders or a rule say it; else
             `splits/<name>.json` does.
+        published: how many cases each part has in a whole copy, where no list of the split says so.
     """
 
     name: str = ""
@@ -75,6 +76,7 @@ class Benchmark:
     terms: str
     source: str
     split: Callable[[Path], dict[str, list[str]]] | None = None
+    published: dict[str, int] = field(default_factory=dict)
 
     @property
     def drawn(self) -> bool:

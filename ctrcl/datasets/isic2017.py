@@ -43,4 +43,5 @@ BENCHMARK = Benchmark(
     terms="As stated beside the download; cite the paper.",
     source="International Skin Imaging Collaboration, challenge.isic-archive.com/data",
     split=split,
+    published={"train": 2000, "validation": 150, "test": 600},
 )

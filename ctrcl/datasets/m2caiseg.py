@@ -96,4 +96,5 @@ BENCHMARK = Benchmark(
     terms="As stated beside the download; the frames are of the M2CAI 2016 challenge: research only; cite the paper.",
     source="the authors, www.kaggle.com/datasets/salmanmaq/m2caiseg",
     split=split,
+    published={"train": 245, "test": 62},
 )
