@@ -1,4 +1,4 @@
-"""Notebooks: committed clean, executed twice to the same bytes, lessons that run from top to bottom."""
+"""Notebooks: committed clean, executed twice to the same bytes."""
 
 import json
 import shutil
@@ -117,27 +117,3 @@ def test_a_failing_cell_is_one_line_and_writes_nothing(tmp_path):
 def test_an_unknown_notebook_is_named_with_those_there_are(project):
     with pytest.raises(UserError, match=r"'nothing'.*main, overview, qualitative"):
         notebooks.execute("nothing", "smoke", factory.DATASET, project)
-
-
-def test_the_lesson_runs_unsolved_and_its_checks_hold(tmp_path):
-    found = outputs(notebooks.run(ROOT / "notebooks/lessons/rectification.ipynb", {}, tmp_path))
-    assert found.count("not solved yet") == 2
-    assert "NOT YET" not in found
-    assert found.count("ok: ") == 9
-    assert not list(tmp_path.iterdir())
-
-
-def test_the_solution_solves_the_lesson(tmp_path):
-    found = outputs(notebooks.run(ROOT / "notebooks/lessons/solutions/rectification.ipynb", {}, tmp_path))
-    assert "not solved yet" not in found
-    assert "NOT YET" not in found
-    assert "ok: similarity is the probability of the true class" in found
-
-
-def test_the_solution_holds_the_lessons_own_checks():
-    lesson, solution = (
-        {cell.id: cell.source for cell in nbformat.read(ROOT / "notebooks/lessons" / name, 4).cells}
-        for name in ("rectification.ipynb", "solutions/rectification.ipynb")
-    )
-    for name in ("image", "peer", "ingredients", "similarity-check", "exercise-subset-check"):
-        assert lesson[name] == solution[name]
