@@ -3,6 +3,7 @@
 import ast
 import json
 import math
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -241,6 +242,30 @@ def test_what_is_neither_right_nor_a_known_mistake_is_described(capsys):
 
 
 def test_a_control_comes_after_its_still_figure(capsys):
-    pytest.importorskip("ipywidgets")
-    lessons.explore(lambda x: None, "the still figure", x=(0, 3))
+    seen = []
+    lessons.explore(lambda x: seen.append(x), "the still figure", x=(0, 4))
+    assert seen == [2]
     assert "the still figure" in capsys.readouterr().out
+
+
+def test_a_control_whose_drawing_fails_says_so():
+    with pytest.raises(ZeroDivisionError):
+        lessons.explore(lambda x: 1 / x, "the still figure", x=(0, 0))
+
+
+def test_the_teachers_page_quotes_the_checks_and_counts_the_exercises():
+    page = (ROOT / "docs/teaching.md").read_text()
+    sentences = {}
+    for number, module in enumerate(ANSWERS.values(), start=1):
+        exercises = import_module(f"ctrcl.lessons.{module}").EXERCISES.values()
+        sentences[str(number)] = [said for exercise in exercises for said in (*exercise.mistakes, *exercise.must)]
+    rows = re.findall(r"^\| ([1-6, ]+) \| [^|]+ \| (\".+?\") \|", page, re.MULTILINE)
+    assert {number for numbers, _ in rows for number in numbers.split(", ")} == set(sentences)
+    for numbers, quoted in rows:
+        for number in numbers.split(", "):
+            for words in re.findall(r'"([^"]+)"', quoted):
+                assert any(words.removesuffix(" ...") in said for said in sentences[number]), words
+    counts = [len(import_module(f"ctrcl.lessons.{module}").EXERCISES) for module in ANSWERS.values()]
+    assert f"as the lesson has exercises: {', '.join(map(str, counts))}." in page
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page):
+        assert (ROOT / "docs" / target).exists(), target

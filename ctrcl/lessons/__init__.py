@@ -8,6 +8,7 @@ A module here holds a lesson's answers: look into it after you have tried. A les
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import wraps
 from types import ModuleType
 from typing import Any
 
@@ -109,12 +110,25 @@ def _difference(answer: Any, right: Any) -> str:
 def explore(draw: Callable[..., Any], still: Any, **controls: Any) -> None:
     """Show a figure at several settings, and below it controls that redraw it where a kernel is running.
 
-    A static page shows the still figure and one line of text in place of the controls.
+    A static page shows the still figure and one line of text in place of the controls. A drawing that fails at its
+    first settings fails here; the controls alone would hide it.
     """
     from IPython.display import display
     from ipywidgets import interactive
 
+    failed: list[Exception] = []
+
+    @wraps(draw)
+    def drawn(**settings: Any) -> Any:
+        try:
+            return draw(**settings)
+        except Exception as error:
+            failed.append(error)
+            raise
+
     display(still)
-    shown = interactive(draw, **controls)._repr_mimebundle_()
+    shown = interactive(drawn, **controls)._repr_mimebundle_()
+    if failed:
+        raise failed[0]
     shown["text/plain"] = f"[in a running notebook: controls of {', '.join(controls)}]"
     display(shown, raw=True)
