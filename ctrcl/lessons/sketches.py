@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 
-from ctrcl import datasets, figures, preparation
+from ctrcl import datasets, drawing, preparation
 from ctrcl.cases import Case
 from ctrcl.datasets import phantom_cardiac, phantoms
 
@@ -29,10 +29,10 @@ def hearts(numbers: Iterable[int], size: int) -> list[preparation.Piece]:
     return found
 
 
-def canvas(rows: int, columns: int, height: float, alt: str, **options: Any) -> tuple[figures.Drawing, np.ndarray]:
+def canvas(rows: int, columns: int, height: float, alt: str, **options: Any) -> tuple[drawing.Drawing, np.ndarray]:
     """A page-wide drawing and its axes, rows x columns; the project's look holds in the notebook from here on."""
-    mpl.rcParams.update(figures.STYLE)
-    figure = figures.Drawing(figsize=(figures.WIDTH, height), layout="constrained")
+    mpl.rcParams.update(drawing.STYLE)
+    figure = drawing.Drawing(figsize=(drawing.PAGE, height), layout="constrained")
     figure.alt = alt
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
@@ -43,11 +43,11 @@ def panels(
     alt: str,
     span: tuple[float, float] = (0, 1),
     label: str = "probability (0 to 1)",
-) -> figures.Drawing:
+) -> drawing.Drawing:
     """Planes by title: whole numbers as classes of the heart, half floats as grey images, other floats as maps."""
     titled = list(planes.items()) if isinstance(planes, dict) else planes
     rows = -(-len(titled) // columns)
-    figure, axes = canvas(rows, columns, rows * (figures.WIDTH / columns + 0.25), alt)
+    figure, axes = canvas(rows, columns, rows * (drawing.PAGE / columns + 0.25), alt)
     colours, mapped = mpl.colors.ListedColormap(datasets.get(HEART).colours), None
     for ax in axes.flat:
         ax.axis("off")
