@@ -118,9 +118,10 @@ def test_a_solution_is_its_lesson_but_for_the_exercises(name):
             assert lesson == solution
 
 
+@pytest.mark.parametrize("quick", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["quick", "whole"])
 @EVERY
-def test_a_solution_solves_every_exercise(name, tmp_path):
-    found = executed(FOLDER / f"solutions/{name}.ipynb", tmp_path, quick=True)
+def test_a_solution_solves_every_exercise(name, quick, tmp_path):
+    found = executed(FOLDER / f"solutions/{name}.ipynb", tmp_path, quick=quick)
     assert "not solved yet" not in found
     assert "NOT YET" not in found
     for exercise in import_module(f"ctrcl.lessons.{ANSWERS[name]}").EXERCISES:
@@ -128,10 +129,9 @@ def test_a_solution_solves_every_exercise(name, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("quick", [True, False])
 @EVERY
-def test_a_lesson_runs_to_its_end_unsolved(name, quick, tmp_path):
-    found = executed(FOLDER / f"{name}.ipynb", tmp_path, quick=quick)
+def test_a_lesson_runs_to_its_end_unsolved(name, tmp_path):
+    found = executed(FOLDER / f"{name}.ipynb", tmp_path, quick=True)
     assert found.count("not solved yet") == len(import_module(f"ctrcl.lessons.{ANSWERS[name]}").EXERCISES)
     assert "NOT YET" not in found
     assert "ok: " not in found
