@@ -9,28 +9,43 @@ best, the median and the worst are kept, a volume by its slice with the largest 
       probabilities_{a,b}         N K S S uint8, in 1/255
       error_, alignment_, similarity_, certainty_, weight_{a,b}   N S S: the rectification of a student's soft label
       maps<stage>_{a,b}, embeddings<stage>_{a,b}                  what its CPMs see (experiments with CFCL)
-"""
+      pyramid_{a,b}               4 x 2: channels and side of a student's four feature maps
 
-from pathlib import Path
-from typing import Any
+and, over all R seeds and up to M = 60 test cases evenly taken (of a volume the same slice), vectors without images:
+      space_case                  their ids
+      centres_{a,b}               R M K D float16: where each class lies in the last stage's features
+      held_{a,b}                  R: the share of those features' variance that the D components hold
+      shared_{a,b}                R M K D: the class embeddings that both students share (experiments with CFCL)
+
+A class's centre is the mean of the feature, each position weighted by the share of its pixels that are of the class (at
+64 pixels the last stage has four positions: a reduction to the nearest pixel would lose most classes); NaN where
+an image does not hold the class. Centres are kept in their D = 16 leading principal components, each seed and student
+its own; the shared embeddings of both students in those of both together. Scaled to a mean square of 1.
+"""
 
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float, Integer
 from torch import Tensor
+from torch.nn import functional
 
 from ctrcl import methods
 from ctrcl.batches import scaled, standardised
 from ctrcl.files import UserError, replacing, write_arrays
 from ctrcl.losses.soft_labels import rectify
+from ctrcl.losses.targets import one_hot, presence
 from ctrcl.methods.collaborative import CategoryAware
 from ctrcl.models.students import Prediction, load, load_tensors
 from ctrcl.preparation import Prepared
 from ctrcl.rows import read_rows
 from ctrcl.runs import Places
 from ctrcl.settings import Settings
+from ctrcl.spaces import principal
 
 RANKS = ("best", "median", "worst")
+MOST, COMPONENTS = 60, 16  # cases and dimensions of the feature spaces
+BATCH = 8
 
 
 def chosen(alone: pd.DataFrame) -> pd.DataFrame:
@@ -54,45 +69,73 @@ def collect(settings: Settings, dataset: str) -> None:
         raise UserError(f"{rows} is missing; run `ctrcl train {dataset} alone` first")
     picked = chosen(read_rows(rows))
     data = Prepared(Places(settings.scale, dataset).prepared)
-    shown = _pictures(picked, data)
+    shown, space = _pictures(picked, data), _spread(data)
     with replacing(Places(settings.scale, dataset).samples) as draft:
         draft.mkdir()
         for experiment in experiments:
-            weights = Places(settings.scale, dataset, experiment).weights
-            values = settings.experiment(experiment)
-            write_arrays(
-                draft / f"{experiment}.npz",
-                shown | _seen(weights, settings.seeds_of(experiment)[0], experiment, values, shown),
-            )
+            trained = [Trained(settings, dataset, experiment, seed) for seed in settings.seeds_of(experiment)]
+            arrays = shown | _seen(trained[0], shown) | {"space_case": space["case"]} | _spaces(trained, space)
+            write_arrays(draft / f"{experiment}.npz", arrays)
+
+
+class Trained:
+    """The students of one seed, and the CFCL part of their method where it has CPMs.
+
+    `embed`: whether those make vectors (the variant `prototype` has none).
+    """
+
+    def __init__(self, settings: Settings, dataset: str, experiment: str, seed: int):
+        weights = Places(settings.scale, dataset, experiment).weights
+        self.students = {name: load(weights / f"seed{seed}-{name}.safetensors")[0] for name in ("a", "b")}
+        self.category: CategoryAware | None = None
+        path = weights / f"seed{seed}-method.safetensors"
+        if path.exists():
+            widths = {name: student.widths for name, student in self.students.items()}
+            classes = self.students["a"].design.classes
+            method = methods.build(experiment, settings.experiment(experiment), widths, classes).eval()
+            method.load_state_dict(load_tensors(path)[0])
+            self.category = next((part for part in method.parts if isinstance(part, CategoryAware)), None)
+        self.embed = self.category is not None and len(self.category.perception) > 0
 
 
 def _pictures(picked: pd.DataFrame, data: Prepared) -> dict[str, np.ndarray]:
-    cases = {case["id"]: case for case in data.cases("test")}
-    images, labels = data.images("test"), data.labels("test")
-    places = []
-    for name in picked["case"]:
-        first, count = cases[name]["first"], cases[name]["slices"]
-        foreground = (labels[first : first + count] > 0).sum((1, 2))
-        places.append((first, int(foreground.argmax())))
-    where = [first + offset for first, offset in places]
+    offsets, images, labels = _slices(list(picked["case"]), data)
     return {
         "rank": picked["rank"].to_numpy(str),
         "case": picked["case"].to_numpy(str),
         "dsc": picked["dsc"].to_numpy(),
-        "slice": np.array([offset for _, offset in places]),
-        "image": scaled(torch.from_numpy(np.array(images[where]))).numpy().astype(np.float16),
-        "truth": np.array(labels[where]),
+        "slice": offsets,
+        "image": images,
+        "truth": labels,
     }
 
 
+def _spread(data: Prepared) -> dict[str, np.ndarray]:
+    """Up to `MOST` test cases, evenly taken."""
+    names = [case["id"] for case in data.cases("test")]
+    taken = np.linspace(0, len(names) - 1, min(len(names), MOST)).round().astype(int)
+    _, images, labels = _slices([names[place] for place in taken], data)
+    return {"case": np.array([names[place] for place in taken]), "image": images, "truth": labels}
+
+
+def _slices(names: list[str], data: Prepared) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each case the slice with the largest true foreground: which, image float16 in [0, 1], truth."""
+    cases = {case["id"]: case for case in data.cases("test")}
+    images, labels = data.images("test"), data.labels("test")
+    offsets, where = [], []
+    for name in names:
+        first, count = cases[name]["first"], cases[name]["slices"]
+        offsets.append(int((labels[first : first + count] > 0).sum((1, 2)).argmax()))
+        where.append(first + offsets[-1])
+    shown = scaled(torch.from_numpy(np.array(images[where]))).numpy().astype(np.float16)
+    return np.array(offsets), shown, np.array(labels[where])
+
+
 @torch.inference_mode()
-def _seen(
-    weights: Path, seed: int, experiment: str, values: dict[str, Any], shown: dict[str, np.ndarray]
-) -> dict[str, np.ndarray]:
+def _seen(trained: Trained, shown: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     images = standardised(torch.from_numpy(shown["image"]).float())
     target = torch.from_numpy(shown["truth"]).long()
-    students = {name: load(weights / f"seed{seed}-{name}.safetensors")[0] for name in ("a", "b")}
-    predictions = {name: student(images) for name, student in students.items()}
+    predictions = {name: student(images) for name, student in trained.students.items()}
     kept: dict[str, np.ndarray] = {}
     for name, prediction in predictions.items():
         kept[f"probabilities_{name}"] = (prediction.probabilities * 255).round().to(torch.uint8).numpy()
@@ -100,15 +143,8 @@ def _seen(
         kept[f"error_{name}"] = rectified.error.numpy()
         for factor in ("alignment", "similarity", "certainty", "weight"):
             kept[f"{factor}_{name}"] = getattr(rectified, factor).numpy().astype(np.float16)
-    trained = weights / f"seed{seed}-method.safetensors"
-    if trained.exists():
-        widths = {name: student.widths for name, student in students.items()}
-        method = methods.build(experiment, values, widths, predictions["a"].logits.shape[1]).eval()
-        method.load_state_dict(load_tensors(trained)[0])
-        for part in method.parts:
-            if isinstance(part, CategoryAware):
-                kept |= _perceived(part, predictions, target)
-    return kept
+        kept[f"pyramid_{name}"] = np.array([map_.shape[1:3] for map_ in prediction.features])
+    return kept | (_perceived(trained.category, predictions, target) if trained.category else {})
 
 
 def _perceived(part: CategoryAware, predictions: dict[str, Prediction], target: Tensor) -> dict[str, np.ndarray]:
@@ -119,3 +155,51 @@ def _perceived(part: CategoryAware, predictions: dict[str, Prediction], target: 
             kept[f"maps{stage + 1}_{name}"] = seen.maps.softmax(1).numpy().astype(np.float16)
             kept[f"embeddings{stage + 1}_{name}"] = seen.embeddings.numpy().astype(np.float16)
     return kept
+
+
+@torch.inference_mode()
+def _spaces(trained: list[Trained], space: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Class centres and shared class embeddings of every seed."""
+    kept: dict[str, list[np.ndarray]] = {}
+    for one in trained:
+        parts = [_vectors(one, space, first) for first in range(0, len(space["case"]), BATCH)]
+        vectors = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+        for name in one.students:
+            projected, share, _ = principal(vectors[f"centres_{name}"], COMPONENTS)
+            kept.setdefault(f"centres_{name}", []).append(_unit(projected))
+            kept.setdefault(f"held_{name}", []).append(share.sum())
+        if one.embed:
+            both = np.stack([vectors[f"shared_{name}"] for name in one.students])
+            for name, points in zip(one.students, _unit(principal(both, COMPONENTS).points), strict=True):
+                kept.setdefault(f"shared_{name}", []).append(points)
+    return {key: np.stack(arrays) for key, arrays in kept.items()}
+
+
+def _vectors(one: Trained, space: dict[str, np.ndarray], first: int) -> dict[str, np.ndarray]:
+    """Of a batch of cases the class centres M K C and, with CPMs, the class embeddings M K d of the last stage."""
+    target = torch.from_numpy(space["truth"][first : first + BATCH]).long()
+    images = standardised(torch.from_numpy(space["image"][first : first + BATCH]).float())
+    kept = {}
+    for name, student in one.students.items():
+        features = student(images).features
+        kept[f"centres_{name}"] = centres(features[-1], target, student.design.classes).numpy()
+        if one.category and one.embed:
+            seen = one.category.perceive(name, [features[stage] for stage in one.category.stages], target)[-1]
+            there = presence(target, student.design.classes)[:, :, None]
+            kept[f"shared_{name}"] = seen.embeddings.where(there, torch.nan).numpy()
+    return kept
+
+
+def centres(
+    features: Float[Tensor, "b c h w"], target: Integer[Tensor, "b H W"], classes: int
+) -> Float[Tensor, "b k c"]:
+    """The mean feature of each class, positions weighted by the share of their pixels of that class; NaN if absent."""
+    truth, _ = one_hot(target, classes)
+    weight = functional.adaptive_avg_pool2d(truth, (features.shape[2], features.shape[3])).flatten(2)
+    return weight @ features.float().flatten(2).transpose(1, 2) / weight.sum(2, keepdim=True)
+
+
+def _unit(points: np.ndarray) -> np.ndarray:
+    """Scaled to a mean square of 1, as float16."""
+    size = np.sqrt(np.nanmean(points**2))
+    return (points / (size if size > 0 else 1)).astype(np.float16)

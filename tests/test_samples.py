@@ -1,0 +1,114 @@
+"""Samples: class centres against loops, the cases by the rule, and the arrays that the figures are drawn from."""
+
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+import smoke
+import torch
+from numpy.testing import assert_allclose
+
+from ctrcl import methods, samples
+from ctrcl.models.students import Design, Student, save, save_tensors
+from ctrcl.rows import COLUMNS, write_rows
+from ctrcl.runs import Places
+from ctrcl.spaces import principal
+
+DATASET = "phantom-cardiac"
+
+
+def rows(dsc: dict[str, float]) -> pd.DataFrame:
+    """Training alone's rows with that DSC by case."""
+    words = {"dataset": DATASET, "experiment": "alone", "network": "n", "kind": "cnn", "class": "c", "unit": "mm"}
+    lines = [
+        {"seed": 0, "student": s, "case": case, "patient": case, "dsc": x} for case, x in dsc.items() for s in "ab"
+    ]
+    return pd.DataFrame([dict.fromkeys(COLUMNS, 0.0) | words | line for line in lines])[COLUMNS]
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """Samples of untrained students, two seeds, with and without CPMs."""
+    folder = tmp_path_factory.mktemp("samples")
+    chosen = smoke.project(folder, [f"tables.main.{DATASET}=[alone,cfcl]", "seeds=[0,1]"])
+    here = os.getcwd()
+    os.chdir(folder)
+    try:
+        write_rows(Places("smoke", DATASET, "alone").cases, rows({"test0": 0.5, "test1": 0.9, "test2": 0.7}))
+        for experiment in ("alone", "cfcl"):
+            for seed in chosen.seeds_of(experiment):
+                torch.manual_seed(seed)
+                place, widths = Places("smoke", DATASET, experiment).weights, {}
+                for name in ("a", "b"):
+                    network = getattr(chosen.students, name).network
+                    student = Student(Design(network, 1, 4, chosen.size(DATASET), 16))
+                    save(student, place / f"seed{seed}-{name}.safetensors", {})
+                    widths[name] = student.widths
+                if experiment == "cfcl":
+                    method = methods.build(experiment, chosen.experiment(experiment), widths, 4)
+                    save_tensors(method, place / f"seed{seed}-method.safetensors", {})
+        samples.collect(chosen, DATASET)
+        found = Places("smoke", DATASET).samples
+        return {name: dict(np.load(found / f"{name}.npz")) for name in ("alone", "cfcl")}
+    finally:
+        os.chdir(here)
+
+
+def test_best_median_and_worst_of_training_alone_are_kept(kept):
+    for arrays in kept.values():
+        assert arrays["case"].tolist() == ["test1", "test2", "test0"]
+        assert arrays["rank"].tolist() == ["best", "median", "worst"]
+
+
+def test_a_slice_is_the_one_with_the_largest_foreground(kept):
+    arrays = kept["alone"]
+    assert set(arrays["slice"]) <= {0, 1, 2, 3}
+    assert arrays["truth"].shape == arrays["image"][:, 0].shape == (3, 32, 32)
+
+
+def test_vectors_are_kept_of_every_seed_and_test_case(kept):
+    for name, arrays in kept.items():
+        assert arrays["space_case"].tolist() == ["test0", "test1", "test2"]
+        for student in ("a", "b"):
+            seeds, cases, classes, width = arrays[f"centres_{student}"].shape
+            assert (seeds, cases, classes) == (2, 3, 4)
+            assert width <= samples.COMPONENTS
+            assert arrays[f"centres_{student}"].dtype == np.float16
+            assert_allclose(np.nanmean(arrays[f"centres_{student}"].astype(float) ** 2, axis=(1, 2, 3)), 1, atol=0.01)
+            assert ((arrays[f"held_{student}"] > 0.5) & (arrays[f"held_{student}"] <= 1 + 1e-9)).all()
+            assert arrays[f"pyramid_{student}"][:, 1].tolist() == [8, 4, 2, 1]
+            assert (f"shared_{student}" in arrays) == (f"maps4_{student}" in arrays) == (name == "cfcl")
+    assert kept["cfcl"]["shared_a"].shape[:3] == (2, 3, 4)
+
+
+def test_a_class_centre_is_the_mean_over_its_share_of_each_position():
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(2, 5, 2, 2, generator=generator)
+    target = torch.randint(0, 3, (2, 8, 8), generator=generator)
+    target[target == 2] = 255  # left out; class 2 is absent
+    found = samples.centres(features, target, 3)
+    for image in range(2):
+        for k in range(2):
+            total, weight = torch.zeros(5), 0
+            for y in range(8):
+                for x in range(8):
+                    if target[image, y, x] == k:
+                        total += features[image, :, y // 4, x // 4]
+                        weight += 1
+            assert_allclose(found[image, k], total / weight, rtol=1e-5, atol=1e-6)
+    assert found[:, 2].isnan().all()
+
+
+def test_where_a_position_is_of_one_class_the_centre_is_the_plain_mean():
+    features = torch.arange(8.0).reshape(1, 2, 2, 2)
+    target = torch.tensor([[0, 0], [1, 1]]).repeat_interleave(4, 0).repeat_interleave(4, 1)[None]
+    assert_allclose(samples.centres(features, target, 2)[0], [[0.5, 4.5], [2.5, 6.5]])
+
+
+def test_both_students_embeddings_are_projected_together(kept):
+    """Each in its own components, they could not be compared: distances between the students would be lost."""
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(0, 1, (2, 10, 3, 8))
+    one, other = principal(np.stack([a, b]), 8).points
+    assert_allclose(((one - other) ** 2).sum(), ((a - b) ** 2).sum())
