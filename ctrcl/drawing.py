@@ -7,6 +7,7 @@ figure carries an alternative text and shows itself in Jupyter. Imports no torch
 """
 
 from pathlib import Path
+from textwrap import fill
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -120,5 +121,11 @@ def drawing(width: float, height: float, alt: str) -> Drawing:
 
 
 def below(figure: Drawing, text: str, benchmark: Benchmark | None) -> None:
-    """A line below a figure; of drawn data it says so."""
-    figure.supxlabel(f"{text} {DRAWN}" if benchmark and benchmark.drawn else text, fontsize=7)
+    """What stands below a figure, in lines of its width; of drawn data it says so."""
+    told = said([text], benchmark) if benchmark else text
+    figure.supxlabel(fill(told, round(18 * figure.get_figwidth())), fontsize=7)
+
+
+def said(sentences: list[str], benchmark: Benchmark) -> str:
+    """Sentences as a paragraph; of drawn data it says so."""
+    return " ".join([*sentences, DRAWN] if benchmark.drawn else sentences)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ctrcl import methods, tables
-from ctrcl.files import UserError, read_text
+from ctrcl.files import UserError
 from ctrcl.rows import AGAIN
 
 
@@ -26,9 +26,9 @@ def samples_of(path: Path) -> dict[str, np.ndarray]:
 
 def curve_of(path: Path) -> pd.DataFrame:
     """The curves of one experiment, all seeds; a missing file or column is a `UserError` that names it."""
-    from io import StringIO
-
-    curve = pd.read_csv(StringIO(read_text(path)))
-    if lacking := {"seed", "epoch", "dsc_a", "dsc_b"} - set(curve.columns):
+    if not path.exists():
+        raise UserError(f"{path} is missing: not trained yet; {AGAIN}")
+    curve = pd.read_csv(path)
+    if lacking := {"seed", "epoch", "dsc_a", "dsc_b", "agreement"} - set(curve.columns):
         raise UserError(f"{path} lacks the columns {', '.join(sorted(lacking))}; restore it, or {AGAIN}")
     return curve

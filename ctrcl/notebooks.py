@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 PAPER = Path("notebooks/paper")
+WIDGET = "application/vnd.jupyter.widget-view+json"  # lives as long as its kernel, under a drawn id
 INJECTED = "injected-parameters"  # papermill's tag, and the id that the cell gets here
 
 
@@ -102,7 +103,7 @@ def _failure(number: int, error: Any) -> str:
 
 
 def stabilised(notebook: "NotebookNode", root: Path) -> "NotebookNode":
-    """The notebook without what changes from run to run: times, drawn ids, versions, absolute paths."""
+    """The notebook without what changes from run to run: times, drawn ids, widgets, versions, absolute paths."""
     notebook = notebook.copy()
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook.metadata = type(notebook)({"kernelspec": kernel, "language_info": {"name": "python"}})
@@ -113,6 +114,8 @@ def stabilised(notebook: "NotebookNode", root: Path) -> "NotebookNode":
         cell.metadata = type(notebook)({"tags": tags} if tags else {})
         cell.id = INJECTED if INJECTED in tags else cell.get("id") or f"cell-{number}"
         for output in cell.get("outputs", []):
+            if WIDGET in output.get("data", {}):
+                output["data"] = {"text/plain": "(controls: run this notebook live)"}
             for holder, key in _texts(output):
                 for place in sorted(places, key=len, reverse=True):
                     if len(place) > 2:  # a home or a project at / says nothing

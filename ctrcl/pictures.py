@@ -22,6 +22,12 @@ from ctrcl.kept import experiments_of, samples_of
 from ctrcl.rows import read_rows
 
 ERRORS = {"right": "#56B4E9", "missed": "#F0E442", "false": "#D55E00", "wrong class": "#CC79A7"}
+FACTORS = ("alignment", "similarity", "certainty", "weight")
+STEPS = (
+    *("image", "truth", "soft\nlabel $p_y$", "error\nmask $M$"),
+    *("alignment\n$\\lambda^a$", "similarity\n$\\lambda^s$", "certainty\n$\\lambda^c$"),
+    *("weight\n$\\lambda$", "rectified\n$p^r_y$"),
+)
 AXIAL = ("synapse", "flare22", "phantom-abdomen")  # the radiologist's view: the patient's right on the left
 
 
@@ -114,44 +120,39 @@ def coloured(labels: np.ndarray, colours: Iterable[str]) -> np.ndarray:
     return shown[labels]
 
 
-def panel(ax: Axes, image: np.ndarray | None = None, over: np.ndarray | None = None) -> None:
-    """An image, something laid over it, no axes."""
+def panel(ax: Axes, image: np.ndarray | None = None, over: np.ndarray | None = None, edge: bool = False) -> None:
+    """An image, something laid over it, no axes; with `edge` a thin frame."""
     if image is not None:
         ax.imshow(image, cmap="gray", vmin=0, vmax=1)
     if over is not None:
         ax.imshow(over)
     ax.set(xticks=[], yticks=[])
-    ax.spines[:].set_visible(False)
+    ax.spines[:].set(visible=edge, color="#BBBBBB", linewidth=0.5)
 
 
 @mpl.rc_context(STYLE)
-def rectification(path: Path, student: str, rank: str = "worst") -> Drawing:
-    """The Adaptive Rectification Module step by step on one kept case.
+def rectification(path: Path, student: str) -> Drawing:
+    """The Adaptive Rectification Module step by step: the kept cases are rows, the steps columns.
 
     Args:
         path: a samples file, `results/<scale>/samples/<dataset>/<experiment>.npz`.
         student: whose soft label is rectified, `a` or `b`.
-        rank: `best`, `median` or `worst`.
     """
-    kept = samples_of(path)
-    if path.parent.name not in datasets.KNOWN:  # settings declare it
+    kept, dataset = samples_of(path), path.parent.name
+    if dataset not in datasets.KNOWN:  # settings declare it
         tables.settings_of(path.parents[3], path.parents[2].name)
-    benchmark = datasets.get(path.parent.name)
-    if f"probabilities_{student}" not in kept or rank not in kept["rank"]:
-        raise UserError(
-            f"{path} holds no student {student!r} or no {rank!r} case; ask for a or b; best, median or worst"
-        )
-    row = list(kept["rank"]).index(rank)
-    maps = {
-        name: turned(kept[f"{name}_{student}"][row], benchmark)
-        for name in ("error", "alignment", "similarity", "certainty", "weight")
-    }
-    planes = kept[f"probabilities_{student}"][row].astype(np.float64)
-    p = np.stack([turned(plane, benchmark) for plane in planes / planes.sum(0)])
-    truth = turned(kept["truth"][row], benchmark)
-    figure = steps(picture(kept["image"][row], benchmark), truth, p, maps, benchmark.colours)
-    figure.alt = f"{benchmark.name}, {rank} case {kept['case'][row]}: {figure.alt}"
-    below(figure, f"{benchmark.name}, {rank} case {kept['case'][row]}, {path.stem}, student {student}.", benchmark)
+    if f"probabilities_{student}" not in kept:
+        raise UserError(f"{path} holds no student {student!r}; ask for a or b")
+    benchmark = datasets.get(dataset)
+    rows = {}
+    for row, rank in enumerate(kept["rank"]):
+        maps = {name: turned(kept[f"{name}_{student}"][row], benchmark) for name in ("error", *FACTORS)}
+        planes = kept[f"probabilities_{student}"][row].astype(np.float64)
+        p = np.stack([turned(plane, benchmark) for plane in planes / planes.sum(0)])
+        rows[rank] = picture(kept["image"][row], benchmark), turned(kept["truth"][row], benchmark), p, maps
+    figure = _stepped(rows, benchmark.colours)
+    figure.alt = f"{dataset}, {path.stem}, student {student}: {figure.alt}"
+    below(figure, f"{dataset}, {path.stem}, student {student}, first seed; orange: wrong.", benchmark)
     return figure
 
 
@@ -167,34 +168,33 @@ def steps(
         maps: `error`, `alignment`, `similarity`, `certainty`, `weight`, each H W.
         colours: one a class, background first.
     """
-    at = truth[None].astype(int)
-    before = np.take_along_axis(p, at, 0)[0]
-    weight = maps["weight"].astype(np.float64)
-    after = weight * before + (1 - weight)  # p^r = lambda p + (1 - lambda) onehot(y), at y
-    figure = drawing(PAGE, 3.5, "image, truth, soft label, error mask, three factors, weight and rectified label.")
-    axes = figure.subplots(2, 5)
-    for ax in axes.flat:
-        panel(ax)
-    panel(axes[0, 0], image)
-    panel(axes[0, 1], image, coloured(truth, colours))
-    axes[0, 3].imshow(maps["error"], cmap=ListedColormap(["#EEEEEE", ERRORS["false"]]), vmin=0, vmax=1)
-    for place, title in enumerate(
-        ("image", "truth", "soft label\n$p_y$ of the true class", "error mask $M$\n(orange)")
-    ):
-        axes[0, place].set_title(title)
-    shown = {
-        axes[0, 2]: before,
-        axes[1, 0]: maps["alignment"],
-        axes[1, 1]: maps["similarity"],
-        axes[1, 2]: maps["certainty"],
-        axes[1, 3]: maps["weight"],
-        axes[1, 4]: after,
-    }
-    names = (r"alignment $\lambda^a$", r"similarity $\lambda^s$", r"certainty $\lambda^c$", r"weight $\lambda$")
-    for ax, name in zip(axes[1], (*names, "rectified label\n$p^r_y$ of the true class"), strict=True):
-        ax.set_title(name)
-    for ax, plane in shown.items():
-        mapped = ax.imshow(plane, cmap="cividis", vmin=0, vmax=1)
-    bar = axes[0, 4].inset_axes((0.1, 0.05, 0.1, 0.9))
-    figure.colorbar(mapped, cax=bar, label="probability or\nweight (0 to 1)")
+    return _stepped({"": (image, truth, p, maps)}, colours)
+
+
+def _stepped(rows: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray, Any]], colours: Iterable[str]) -> Drawing:
+    """One row of steps per name; columns as `STEPS`."""
+    alt = "image, truth, soft label, error mask, three factors, weight and rectified label."
+    figure = drawing(PAGE, 0.74 * len(rows) + 0.7, alt)
+    axes = figure.subplots(len(rows), len(STEPS), squeeze=False)
+    for line, (name, (image, truth, p, maps)) in zip(axes, rows.items(), strict=True):
+        before, after = labels(truth, p, maps["weight"])
+        panel(line[0], image)
+        panel(line[1], image, coloured(truth, tuple(colours)))
+        panel(line[3])
+        line[3].imshow(maps["error"], cmap=ListedColormap(["#EEEEEE", ERRORS["false"]]), vmin=0, vmax=1)
+        planes = (before, *(maps[factor] for factor in FACTORS), after)
+        for ax, plane in zip((line[2], *line[4:]), planes, strict=True):
+            panel(ax)
+            mapped = ax.imshow(plane, cmap="cividis", vmin=0, vmax=1)
+        line[0].set_ylabel(name, fontsize=7)
+    for ax, title in zip(axes[0], STEPS, strict=True):
+        ax.set_title(title, fontsize=7)
+    figure.colorbar(mapped, ax=axes, fraction=0.012, pad=0.01, label="probability\nor weight")
     return figure
+
+
+def labels(truth: np.ndarray, p: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The true class's probability in a soft label K H W, and in the rectified one."""
+    before = np.take_along_axis(p, truth[None].astype(int), 0)[0]
+    share = weight.astype(np.float64)
+    return before, share * before + (1 - share)  # p^r = lambda p + (1 - lambda) onehot(y), at y

@@ -100,14 +100,8 @@ class Trained:
 
 def _pictures(picked: pd.DataFrame, data: Prepared) -> dict[str, np.ndarray]:
     offsets, images, labels = _slices(list(picked["case"]), data)
-    return {
-        "rank": picked["rank"].to_numpy(str),
-        "case": picked["case"].to_numpy(str),
-        "dsc": picked["dsc"].to_numpy(),
-        "slice": offsets,
-        "image": images,
-        "truth": labels,
-    }
+    told = {"rank": picked["rank"].to_numpy(str), "case": picked["case"].to_numpy(str), "dsc": picked["dsc"].to_numpy()}
+    return told | {"slice": offsets, "image": images, "truth": labels}
 
 
 def _spread(data: Prepared) -> dict[str, np.ndarray]:

@@ -38,7 +38,7 @@ def make(root: Path, seeds: list[int] | None = None) -> Path:
         write_text(place / "curves" / DATASET / f"{experiment}.csv", text)
         path = place / "cases" / DATASET / f"{experiment}.csv"
         write_json(place / "runs" / DATASET / f"{experiment}.json", record(chosen, experiment, path))
-        np.savez_compressed(place / "samples" / DATASET / f"{experiment}.npz", **samples(truth, image, rng))
+        np.savez_compressed(place / "samples" / DATASET / f"{experiment}.npz", **samples(truth, image, rng, experiment))
     return root / "results"
 
 
@@ -109,7 +109,11 @@ def curve(seed: int, experiment: str, rng: np.random.Generator) -> pd.DataFrame:
     epoch = np.arange(1, 5)
     rise = 0.75 * (1 - np.exp(-epoch / 1.5)) + GAIN[experiment]
     dsc = {f"dsc_{name}": rise + rng.normal(0, 0.02, 4) for name in ("a", "b")}
-    return pd.DataFrame({"seed": seed, "epoch": epoch, "step": 2 * epoch, "seg_a": 1 / epoch, **dsc, "agreement": rise})
+    agreement = rise + rng.normal(0, 0.01, 4)
+    terms = ["seg"] + ["logits"] * (experiment in ("dml", "rlcl", "ctrcl"))
+    terms += ["alignment", "supervision"] * (experiment in ("cfcl", "ctrcl"))
+    losses = {f"{term}_{name}": (1 + 0.1 * seed) / epoch for term in terms for name in ("a", "b")}
+    return pd.DataFrame({"seed": seed, "epoch": epoch, "step": 2 * epoch, **losses, **dsc, "agreement": agreement})
 
 
 def record(chosen: settings.Settings, experiment: str, path: Path) -> dict:
@@ -140,7 +144,7 @@ def pictures() -> tuple[np.ndarray, np.ndarray]:
     return truth, np.clip(image, 0, 1)[:, None].astype(np.float16)
 
 
-def samples(truth: np.ndarray, image: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def samples(truth: np.ndarray, image: np.ndarray, rng: np.random.Generator, experiment: str) -> dict[str, np.ndarray]:
     """The arrays of `ctrcl.samples`, from a prediction that is the truth moved by two pixels and blurred."""
     kept = {"rank": np.array(["best", "median", "worst"]), "case": np.array(["0002", "0006", "0009"])}
     kept |= {"dsc": np.array([0.9, 0.7, 0.5]), "slice": np.array([4, 5, 6]), "image": image, "truth": truth}
@@ -160,4 +164,24 @@ def samples(truth: np.ndarray, image: np.ndarray, rng: np.random.Generator) -> d
         factors["weight"] = factors["alignment"] * factors["similarity"] * factors["certainty"]
         kept |= {f"probabilities_{student}": (255 * p).round().astype(np.uint8), f"error_{student}": error}
         kept |= {f"{name}_{student}": value.astype(np.float16) for name, value in factors.items()}
+    return kept | spaces(rng, experiment)
+
+
+def spaces(rng: np.random.Generator, experiment: str) -> dict[str, np.ndarray]:
+    """Vectors of two seeds whose classes lie apart, and, with CFCL, shared ones and the maps of stages 3 and 4."""
+    kept = {"space_case": np.array([f"{case:04}" for case in range(CASES)])}
+    corners = np.eye(4, 6)[None, None]
+    for student in ("a", "b"):
+        kept[f"pyramid_{student}"] = np.array([[16, 8], [32, 4], [64, 2], [128, 1]])
+        centres = corners + rng.normal(0, 0.3, (2, CASES, 4, 6))
+        centres[:, 3, 1] = np.nan  # case 3 lacks the first class
+        kept |= {f"centres_{student}": centres.astype(np.float16), f"held_{student}": np.array([0.9, 0.8])}
+        if experiment in ("cfcl", "ctrcl"):
+            shared = corners + rng.normal(0, 0.05, (2, CASES, 4, 6))
+            kept[f"shared_{student}"] = shared.astype(np.float16)
+            for stage, side in ((3, 4), (4, 2)):
+                logits = rng.normal(0, 1, (3, 4, side, side))
+                kept[f"maps{stage}_{student}"] = (np.exp(logits) / np.exp(logits).sum(1, keepdims=True)).astype(
+                    np.float16
+                )
     return kept

@@ -4,10 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import results_factory as factory
+from matplotlib.text import Text
 from numpy.testing import assert_allclose
 
 from ctrcl import datasets, drawing, figures, kept, pictures, tables
 from ctrcl.files import UserError
+from ctrcl.pages import ablations, categories, feature_space, framework, motivation, training
 from ctrcl.rows import read_rows
 
 DATASET = factory.DATASET
@@ -25,7 +27,7 @@ def samples(results):
 
 def words(figure) -> str:
     """All that a reader can read in a figure."""
-    return " ".join(text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text")))
+    return " ".join(text.get_text() for text in figure.findobj(Text))
 
 
 def drawings(results) -> dict:
@@ -34,10 +36,20 @@ def drawings(results) -> dict:
         "curves": lambda: figures.curves(results, "smoke", DATASET),
         "comparison": lambda: figures.comparison(tables.main(results, "smoke", DATASET)),
         "rectification": lambda: pictures.rectification(results / "smoke/samples" / DATASET / "ctrcl.npz", "b"),
+        "motivation": lambda: motivation.motivation(results, "smoke", DATASET).figure(),
+        "categories": lambda: categories.categories(results, "smoke", DATASET).figure("ctrcl"),
+        "agreement": lambda: training.learning(results, "smoke", DATASET).agreement(),
+        "losses": lambda: training.learning(results, "smoke", DATASET).losses(),
+        "feature space": lambda: feature_space.feature_space(results, "smoke", DATASET).figure(),
+        "ablations": lambda: ablations.ablations(results, "smoke").figure([("offline", DATASET)], "hd95", ["b"]),
+        "framework": lambda: framework.framework(results, "smoke").figure(),
     }
 
 
-@pytest.mark.parametrize("name", ["qualitative", "curves", "comparison", "rectification"])
+NAMES = [*drawings(None)]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_same_results_give_the_same_bytes(results, tmp_path, name):
     draw = drawings(results)[name]
     once, twice = drawing.save(draw(), tmp_path / "once"), drawing.save(draw(), tmp_path / "twice")
@@ -48,10 +60,10 @@ def test_the_same_results_give_the_same_bytes(results, tmp_path, name):
     assert b"CreationDate" not in once[1].read_bytes()
 
 
-@pytest.mark.parametrize("name", ["qualitative", "curves", "comparison", "rectification"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "framework"])  # that one shows no data
 def test_a_figure_of_phantoms_says_so_and_has_an_alternative_text(results, name):
     figure = drawings(results)[name]()
-    assert drawing.DRAWN in words(figure)
+    assert drawing.DRAWN in " ".join(words(figure).split())
     data, about = figure._repr_mimebundle_()
     assert data["image/png"].startswith(b"\x89PNG")
     assert DATASET in about["image/png"]["alt"] == data["text/plain"]
@@ -97,13 +109,24 @@ def test_a_panel_tells_the_score_of_its_case(results):
 
 def test_the_rectified_label_mixes_in_the_truth(samples):
     arrays = kept.samples_of(samples)
-    figure = pictures.rectification(samples, "a", "worst")
-    before, *_, after = [ax.images[-1].get_array() for ax in figure.axes if ax.get_title().find("true class") > 0]
+    figure = pictures.rectification(samples, "a")
+    worst = [ax for ax in figure.axes if ax.images][18:27]  # the third row
+    before, after = worst[2].images[-1].get_array(), worst[8].images[-1].get_array()
     error = arrays["error_a"][2].T[::-1]
     weight = arrays["weight_a"][2].astype(float).T[::-1]
     assert_allclose(after, weight * before + 1 - weight, atol=1e-6)
     assert (after[error] >= 7 / 8 - 0.01).all()
     assert_allclose(after[~error], before[~error])
+    assert [ax.get_title().split("\n")[0] for ax in figure.axes[:4]] == ["image", "truth", "soft", "error"]
+
+
+def test_one_case_is_drawn_in_the_same_steps(samples):
+    arrays = kept.samples_of(samples)
+    p = arrays["probabilities_a"][0] / 255
+    maps = {name: arrays[f"{name}_a"][0] for name in ("error", *pictures.FACTORS)}
+    figure = pictures.steps(arrays["image"][0, 0], arrays["truth"][0], p, maps, iter(["#000", "#111", "#222", "#333"]))
+    assert_allclose(figure.axes[7].images[0].get_array(), maps["weight"])
+    assert "weight" in figure.alt
 
 
 def test_curves_show_mean_and_range_of_the_seeds(results):
@@ -135,10 +158,9 @@ def test_missing_samples_name_file_and_command(results):
         pictures.rectification(results / "smoke/samples" / DATASET / "none.npz", "a")
 
 
-def test_an_unknown_student_or_case_is_refused(results, samples):
-    for student, rank in (("c", "worst"), ("a", "strange")):
-        with pytest.raises(UserError, match="ask for a or b"):
-            pictures.rectification(samples, student, rank)
+def test_an_unknown_student_is_refused(results, samples):
+    with pytest.raises(UserError, match="ask for a or b"):
+        pictures.rectification(samples, "c")
     with pytest.raises(UserError, match="'c'"):
         pictures.qualitative(results, "smoke", DATASET, "c")
 

@@ -33,11 +33,13 @@ FORBIDDEN = {
     "tables.py": ("training", "models", "losses", "inference", "evaluation", "samples"),
     "figures.py": ("training", "models", "losses", "inference", "evaluation", "samples"),
     "pictures.py": ("training", "models", "losses", "inference", "evaluation", "samples"),
+    "pages": ("training", "models", "losses", "inference", "evaluation", "samples"),
     "drawing.py": ("training", "models", "losses", "inference", "evaluation", "samples", "tables"),
 }
 WITHOUT_TORCH = ("cases", "files", "settings", "datasets", "preparation", "metrics", "methods", "runs", "importing",
                  "rows", "evaluation", "statistics", "tables", "reporting", "ledger", "figures", "pictures", "costs",
-                 "notebooks", "lessons", "lessons.sketches", "lessons.measuring", "cli")  # fmt: skip
+                 "spaces", "notebooks", "lessons", "lessons.sketches", "lessons.measuring", "cli",
+                 *(f"pages.{path.stem}" for path in MODULES if path.parent.name == "pages"))  # fmt: skip
 
 
 def imports(path):
@@ -81,7 +83,7 @@ def code_lines(path):
 
 def test_files_and_functions_stay_small():
     taught = [path for path in MODULES if path.parent.name == "lessons"]  # answers and mistakes: read lesson by lesson
-    assert sum(code_lines(path) for path in set(MODULES) - set(taught)) < 6500
+    assert sum(code_lines(path) for path in set(MODULES) - set(taught)) < 7100
     assert sum(code_lines(path) for path in taught) < 850
     method = [
         path for path in MODULES if path.parent.name in ("losses", "methods", "models") or path.stem == "training"
