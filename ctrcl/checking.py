@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from ctrcl import costs, ledger, overview, statistics, tables
+from ctrcl import ledger, overview, statistics, tables
 from ctrcl.files import UserError, read_json, sha256
+from ctrcl.pages import cost
 from ctrcl.rendering import signed, spanned
 from ctrcl.rows import STUDENTS, read_rows
 from ctrcl.settings import Settings
@@ -59,7 +60,7 @@ def _costs(settings: Settings, results: Path) -> Iterator[str]:
     """The cost tables; what is wrong with a run was said with the other tables."""
     for one in settings.sets.values():
         try:
-            found = costs.costs(results, settings.scale, one.name)
+            found = cost.costs(results, settings.scale, one.name)
         except UserError:
             continue
         with tempfile.TemporaryDirectory() as folder:

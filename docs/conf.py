@@ -25,7 +25,7 @@ autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 python_maximum_signature_line_length = 80
 templates_path: list[str] = []
-exclude_patterns: list[str] = []
+exclude_patterns = ["notebooks/**"]  # solutions: files to take along, no pages
 suppress_warnings = ["myst.header"]  # a README may begin a list of parts at the second level
 
 html_theme = "pydata_sphinx_theme"

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 import results_factory as factory
 
-from ctrcl import checking, costs, ledger, rows, statistics, tables
+from ctrcl import checking, ledger, rows, statistics, tables
 from ctrcl.files import UserError
+from ctrcl.pages import cost
 
 DATASET = factory.DATASET
 
@@ -17,7 +18,7 @@ def make(folder):
     for name, listed in tables.settings_of(results, "smoke").tables.items():
         for dataset in listed:
             tables.main(results, "smoke", dataset, table=name).save(results / "smoke/tables" / f"{name}-{dataset}")
-    costs.costs(results, "smoke", factory.DATASET).save(results / "smoke/tables" / f"cost-{factory.DATASET}")
+    cost.costs(results, "smoke", factory.DATASET).save(results / "smoke/tables" / f"cost-{factory.DATASET}")
     ledger.save(ledger.ledger(results, "smoke"), results, "smoke")
     return results
 

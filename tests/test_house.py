@@ -37,7 +37,7 @@ FORBIDDEN = {
     "drawing.py": ("training", "models", "losses", "inference", "evaluation", "samples", "tables"),
 }
 WITHOUT_TORCH = ("cases", "files", "settings", "datasets", "preparation", "metrics", "methods", "runs", "importing",
-                 "rows", "evaluation", "statistics", "tables", "reporting", "ledger", "figures", "pictures", "costs",
+                 "rows", "evaluation", "statistics", "tables", "reporting", "ledger", "figures", "pictures",
                  "spaces", "notebooks", "lessons", "lessons.sketches", "lessons.measuring", "cli",
                  *(f"pages.{path.stem}" for path in MODULES if path.parent.name == "pages"))  # fmt: skip
 

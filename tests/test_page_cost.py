@@ -8,8 +8,9 @@ import pytest
 import results_factory as factory
 from numpy.testing import assert_allclose
 
-from ctrcl import costs, drawing, statistics, tables
+from ctrcl import drawing, statistics, tables
 from ctrcl.files import UserError, read_json, write_json
+from ctrcl.pages import cost
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def say(results, experiment, **said):
 
 def test_a_row_is_what_the_record_and_the_rows_say(results):
     say(results, "ctrcl", seconds=92.25, peak_mib=900, milliseconds={"a": 3.5, "b": 4.5})
-    found = costs.costs(results, "smoke", factory.DATASET)
+    found = cost.costs(results, "smoke", factory.DATASET)
     row = found.frame.set_index(["experiment", "student"]).loc["ctrcl", "b"]
     assert (row["seconds"], row["peak_mib"], row["milliseconds"]) == (92.25, 900, 4.5)
     assert (row["parameters"], row["gflops"], row["rival"]) == (3_500_000, 0.1, "alone")
@@ -38,7 +39,7 @@ def test_a_row_is_what_the_record_and_the_rows_say(results):
 
 
 def test_every_experiment_that_is_trained_stands_there_once_a_student(results):
-    frame = costs.costs(results, "smoke", factory.DATASET).frame
+    frame = cost.costs(results, "smoke", factory.DATASET).frame
     settings = tables.settings_of(results, "smoke")
     trained = {run.experiment for run in [*settings.runs.values(), *settings.distilled.values()]}
     assert set(frame["experiment"]) == trained
@@ -48,7 +49,7 @@ def test_every_experiment_that_is_trained_stands_there_once_a_student(results):
 def test_seconds_are_compared_where_as_many_seeds_trained_at_once(tmp_path):
     results = factory.make(tmp_path, [0, 1, 2])
     settings = tables.settings_of(results, "smoke")
-    frame = costs.costs(results, "smoke", factory.DATASET).frame
+    frame = cost.costs(results, "smoke", factory.DATASET).frame
     alike = [
         len(settings.seeds_of(e)) == len(settings.seeds_of(r))
         for e, r in zip(frame["experiment"], frame["rival"], strict=True)
@@ -59,15 +60,15 @@ def test_seconds_are_compared_where_as_many_seeds_trained_at_once(tmp_path):
 
 def test_the_words_are_the_numbers(results):
     say(results, "ctrcl", seconds=123.0)
-    found = costs.costs(results, "smoke", factory.DATASET)
+    found = cost.costs(results, "smoke", factory.DATASET)
     assert "CTRCL trained 2.00 times as long" in found.text()
     assert "students a and b cost the same parameters and GFLOPs in all of them" in found.text()
     say(results, "dml", gflops={"a": 0.3, "b": 0.1})
-    assert "student b cost the same" in costs.costs(results, "smoke", factory.DATASET).text()
+    assert "student b cost the same" in cost.costs(results, "smoke", factory.DATASET).text()
 
 
 def test_the_table_is_saved_with_its_notes(results, tmp_path):
-    found = costs.costs(results, "smoke", factory.DATASET)
+    found = cost.costs(results, "smoke", factory.DATASET)
     written = found.save(tmp_path / "cost")
     assert [path.suffix for path in written] == [".csv", ".md", ".tex"]
     pd.testing.assert_frame_equal(pd.read_csv(written[0]), found.frame, rtol=1e-5)
@@ -77,8 +78,8 @@ def test_the_table_is_saved_with_its_notes(results, tmp_path):
 
 
 def test_a_point_is_an_experiment_and_a_student(results):
-    found = costs.costs(results, "smoke", factory.DATASET)
-    for ax, column in zip(costs.figure(found).axes, ("parameters", "gflops", "seconds"), strict=True):
+    found = cost.costs(results, "smoke", factory.DATASET)
+    for ax, column in zip(cost.figure(found).axes, ("parameters", "gflops", "seconds"), strict=True):
         points = sorted((float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in ax.lines)
         unit = 1e-6 if column == "parameters" else 1
         expected = sorted(zip(unit * found.frame[column], found.frame["dsc"], strict=True))
@@ -88,4 +89,4 @@ def test_a_point_is_an_experiment_and_a_student(results):
 def test_a_missing_run_is_named(results):
     (results / f"smoke/cases/{factory.DATASET}/dml.csv").unlink()
     with pytest.raises(UserError, match=r"lacks dml\.csv"):
-        costs.costs(results, "smoke", factory.DATASET)
+        cost.costs(results, "smoke", factory.DATASET)
