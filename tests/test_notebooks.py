@@ -115,5 +115,5 @@ def test_a_failing_cell_is_one_line_and_writes_nothing(tmp_path):
 
 
 def test_an_unknown_notebook_is_named_with_those_there_are(project):
-    with pytest.raises(UserError, match=r"'nothing'.*main, overview, qualitative"):
+    with pytest.raises(UserError, match=r"'nothing'.*main, motivation, overview, qualitative"):
         notebooks.execute("nothing", "smoke", factory.DATASET, project)

@@ -209,7 +209,9 @@ def test_a_change_is_what_every_seed_shows():
     alone, words = pd.Series([1.0, 2.0]), ("more", "less")
     assert feature_space.change(words, pd.Series([1.5, 2.5]), alone).startswith("more than alone in every seed")
     assert feature_space.change(words, pd.Series([0.5, 1.5]), alone).startswith("less than alone in every seed")
-    assert "depends on the seed" in feature_space.change(words, pd.Series([0.5, 2.5]), alone)
+    assert "is not sure" in feature_space.change(words, pd.Series([0.5, 2.5]), alone)
+    assert "is not sure" in feature_space.change(words, pd.Series([1.0 + 1e-9, 2.0 + 1e-9]), alone)  # rounding
+    assert "is not sure" in feature_space.change(words, pd.Series([1.5]), alone[:1])  # one seed
     assert "2 [1.5 to 2.5] against 1.5 [1 to 2]" in feature_space.change(words, pd.Series([1.5, 2.5]), alone)
 
 

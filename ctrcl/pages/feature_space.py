@@ -19,6 +19,7 @@ from ctrcl import datasets
 from ctrcl.drawing import PAGE, STYLE, Drawing, below, drawing, said
 from ctrcl.files import UserError
 from ctrcl.kept import experiments_of, samples_of
+from ctrcl.pages import every
 from ctrcl.rendering import DASH, Shown, framed, short
 from ctrcl.spaces import likeness, principal, separation
 
@@ -111,10 +112,11 @@ def feature_space(results: Path, scale: str, dataset: str) -> Spaces:
 
 def change(words: tuple[str, str], rows: pd.Series, alone: pd.Series) -> str:
     """Whether every seed shows more of a measure than training alone, or less; seeds in the same order."""
-    gap, numbers = rows.to_numpy() - alone.to_numpy(), f"{spread(rows)} against {spread(alone)}"
-    if (gap > 0).all() or (gap < 0).all():
-        return f"{words[0] if gap[0] > 0 else words[1]} than alone in every seed, {numbers}"
-    return f"whether {words[0]} than alone depends on the seed, {numbers}"
+    sign = every(rows.reset_index(drop=True) - alone.reset_index(drop=True))
+    numbers = f"{spread(rows)} against {spread(alone)}"
+    if sign:
+        return f"{words[0] if sign > 0 else words[1]} than alone in every seed, {numbers}"
+    return f"whether {words[0]} than alone is not sure, {numbers}"
 
 
 def spread(values: pd.Series) -> str:

@@ -15,6 +15,7 @@ from ctrcl import datasets
 from ctrcl.drawing import COLUMN, PAGE, STYLE, Drawing, below, drawing, said
 from ctrcl.figures import banded, spread
 from ctrcl.kept import curve_of, experiments_of
+from ctrcl.pages import every
 from ctrcl.rendering import Shown, framed, plain, short, signed
 
 TERMS = {"seg": "segmentation", "logits": "soft labels"}
@@ -37,7 +38,7 @@ class Learning:
     def text(self) -> str:
         """What the last epoch's agreement says, seed by seed against training alone."""
         parts = [f"On the validation cases of {self.dataset} (scale {self.scale}), last epoch; brackets: the seeds."]
-        words = {1: "more in every seed", -1: "less in every seed", 0: "more or less, by the seed"}
+        words = {1: "more in every seed", -1: "less in every seed", 0: "not sure by the seeds"}
         for row in self.frame.dropna(subset="agreement").to_dict("records"):
             told = f"{plain(row['agreement'])} [{plain(row['least'])} to {plain(row['most'])}]"
             if np.isnan(row["rise"]):
@@ -98,6 +99,7 @@ def learning(results: Path, scale: str, dataset: str) -> Learning:
     for (name, method), values in last.items():
         rise = values - alone
         line = {"method": method, "agreement": values.mean(), "least": values.min(), "most": values.max()}
-        every = int((rise > 0).all()) - int((rise < 0).all())
-        lines.append(line | {"rise": rise.mean() if name != "alone" else np.nan, "seeds": len(values), "every": every})
+        lines.append(
+            line | {"rise": rise.mean() if name != "alone" else np.nan, "seeds": len(values), "every": every(rise)}
+        )
     return Learning(found, pd.DataFrame(lines), scale, dataset)
