@@ -21,9 +21,13 @@ ERRORS = "[...document.querySelectorAll('.jp-OutputArea-output[data-mime-type*=s
 PICTURES = (
     "[...document.querySelectorAll('.widget-output img, .jp-OutputArea .widget-interact img')].map(one => one.src)"
 )
-BUSY = (
-    """() => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].some(one => one.innerText.includes('*'))"""
-)
+CONNECTED = """async () => {
+    const session = jupyterapp.shell.currentWidget.sessionContext;
+    await session.ready;
+    await session.session.kernel.info;
+}"""
+ALL_RUN = """() => [...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt')]
+    .every(one => /\\[\\d+\\]/.test(one.innerText))"""
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +70,9 @@ def test_a_lesson_runs_to_its_end_and_its_control_moves_a_figure(lab, lesson):
         page = opened.new_page(viewport={"width": 1400, "height": 30_000})  # all cells in view, so all are rendered
         page.goto(f"{lab}lab/tree/lessons/{lesson}.ipynb?token={TOKEN}&reset")
         page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
-        page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=60_000)
-        page.evaluate("jupyterapp.commands.execute('notebook:run-all-cells')")  # ends when the last cell has run
+        page.evaluate(CONNECTED)
+        page.evaluate("void jupyterapp.commands.execute('notebook:run-all-cells')")
+        page.wait_for_function(f"({ALL_RUN})() || {ERRORS}.length", timeout=300_000, polling=500)
         assert page.evaluate(ERRORS) == []
         page.wait_for_selector(".widget-slider .noUi-handle, .widget-dropdown select", timeout=30_000)
         before = page.evaluate(PICTURES)
