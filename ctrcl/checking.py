@@ -6,6 +6,7 @@ Imports no torch.
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from string import Template
 
 import pandas as pd
 
@@ -14,7 +15,7 @@ from ctrcl.files import UserError, read_json, sha256
 from ctrcl.pages import cost
 from ctrcl.rendering import signed, spanned
 from ctrcl.rows import STUDENTS, read_rows
-from ctrcl.settings import Settings
+from ctrcl.settings import Settings, read_yaml
 
 
 def verify(results: Path, scale: str) -> list[str]:
@@ -30,7 +31,7 @@ def verify(results: Path, scale: str) -> list[str]:
 
 
 def _leftovers(settings: Settings, place: Path) -> Iterator[str]:
-    """Files of runs that the settings do not list, and of tables."""
+    """Files of runs and of tables that the settings do not list, and what no stage of the pipeline makes."""
     runs = {(run.dataset, run.experiment) for run in (*settings.runs.values(), *settings.distilled.values())}
     for room in ("cases", "curves", "runs"):
         for path in sorted((place / room).glob("*/*")):
@@ -42,6 +43,25 @@ def _leftovers(settings: Settings, place: Path) -> Iterator[str]:
     for path in sorted((place / "tables").glob("*")):
         if path.stem not in stems:
             yield f"{path} belongs to no table of {place}/params.yaml; remove it"
+    pipeline = place.parent.parent / "dvc.yaml"
+    made = _made(settings, pipeline) if pipeline.exists() else set()
+    for room in ("figures", "notebooks", "samples") if made else ():
+        for path in sorted((place / room).glob("*")):
+            if path.relative_to(pipeline.parent).as_posix() not in made:
+                yield f"{path} is made by no stage of dvc.yaml; remove it"
+
+
+def _made(settings: Settings, pipeline: Path) -> set[str]:
+    """The outputs that the stages of a scale write."""
+    found = set()
+    for stage in read_yaml(pipeline)["stages"].values():
+        items = getattr(settings, stage["foreach"].strip("${}")).values() if "foreach" in stage else [None]
+        for item in items:
+            values = {"scale": settings.scale} | (item.model_dump() if item else {})
+            for out in stage.get("do", stage)["outs"]:
+                path = next(iter(out)).replace("${item.", "${")
+                found.add(Template(path).substitute(values))
+    return found
 
 
 def _tables(settings: Settings, results: Path) -> Iterator[str]:

@@ -1,5 +1,8 @@
 """`verify` notices every change of the results; `compare` pairs two folders of them case by case."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -84,6 +87,16 @@ def test_an_edited_or_missing_table_is_noticed(results, part):
 def test_leftovers_are_named(results, part):
     (results / "smoke" / part).write_text("old")
     assert any(f"{part} belongs to no" in problem for problem in checking.verify(results, "smoke"))
+
+
+def test_what_no_stage_makes_is_named(results):
+    shutil.copy(Path(__file__).parent.parent / "dvc.yaml", results.parent)
+    for part in ("figures/main-phantom-cardiac.png", "notebooks/claims.ipynb", "notebooks/cost-phantom-cardiac.ipynb"):
+        (results / "smoke" / part).parent.mkdir(exist_ok=True)
+        (results / "smoke" / part).write_text("made")
+    assert checking.verify(results, "smoke") == []
+    (results / "smoke/figures/main-phantom-polyp.png").write_text("left over")
+    assert [p for p in checking.verify(results, "smoke") if "main-phantom-polyp.png is made by no stage" in p]
 
 
 def test_edited_or_missing_curves_are_noticed(results):
