@@ -47,7 +47,7 @@ def _leftovers(settings: Settings, place: Path) -> Iterator[str]:
     made = _made(settings, pipeline) if pipeline.exists() else set()
     for room in ("figures", "notebooks", "samples") if made else ():
         for path in sorted((place / room).glob("*")):
-            if path.relative_to(pipeline.parent).as_posix() not in made:
+            if path.relative_to(pipeline.parent).as_posix() not in made and not path.name.startswith("."):
                 yield f"{path} is made by no stage of dvc.yaml; remove it"
 
 
@@ -59,7 +59,7 @@ def _made(settings: Settings, pipeline: Path) -> set[str]:
         for item in items:
             values = {"scale": settings.scale} | (item.model_dump() if item else {})
             for out in stage.get("do", stage)["outs"]:
-                path = next(iter(out)).replace("${item.", "${")
+                path = (out if isinstance(out, str) else next(iter(out))).replace("${item.", "${")
                 found.add(Template(path).substitute(values))
     return found
 

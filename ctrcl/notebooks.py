@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 PAPER = Path("notebooks/paper")
+CONTROL = "(a control: it moves in JupyterLab, `make lab`)"
 WIDGET = "application/vnd.jupyter.widget-view+json"  # lives as long as its kernel, under a drawn id
 INJECTED = "injected-parameters"  # papermill's tag, and the id that the cell gets here
 
@@ -115,7 +116,7 @@ def stabilised(notebook: "NotebookNode", root: Path) -> "NotebookNode":
         cell.id = INJECTED if INJECTED in tags else cell.get("id") or f"cell-{number}"
         for output in cell.get("outputs", []):
             if WIDGET in output.get("data", {}):
-                output["data"] = {"text/plain": "(controls: run this notebook live)"}
+                output["data"] = {"text/plain": CONTROL}
             for holder, key in _texts(output):
                 for place in sorted(places, key=len, reverse=True):
                     if len(place) > 2:  # a home or a project at / says nothing

@@ -79,7 +79,7 @@ def collect(settings: Settings, dataset: str) -> None:
 
 
 class Trained:
-    """The students of one seed, and the CFCL part of their method where it has CPMs.
+    """The students of one seed, how their method rectifies, and its CFCL part where it has CPMs.
 
     `embed`: whether those make vectors (the variant `prototype` has none).
     """
@@ -87,6 +87,9 @@ class Trained:
     def __init__(self, settings: Settings, dataset: str, experiment: str, seed: int):
         weights = Places(settings.scale, dataset, experiment).weights
         self.students = {name: load(weights / f"seed{seed}-{name}.safetensors")[0] for name in ("a", "b")}
+        options = methods.configured(experiment, settings.experiment(experiment))[1]
+        named = ("factors", "constant", "temperature") if hasattr(options, "factors") else ()  # others: by default
+        self.arm = {name: getattr(options, name) for name in named}
         self.category: CategoryAware | None = None
         path = weights / f"seed{seed}-method.safetensors"
         if path.exists():
@@ -133,7 +136,7 @@ def _seen(trained: Trained, shown: dict[str, np.ndarray]) -> dict[str, np.ndarra
     kept: dict[str, np.ndarray] = {}
     for name, prediction in predictions.items():
         kept[f"probabilities_{name}"] = (prediction.probabilities * 255).round().to(torch.uint8).numpy()
-        rectified = rectify(prediction.logits, target)
+        rectified = rectify(prediction.logits, target, **trained.arm)
         kept[f"error_{name}"] = rectified.error.numpy()
         for factor in ("alignment", "similarity", "certainty", "weight"):
             kept[f"{factor}_{name}"] = getattr(rectified, factor).numpy().astype(np.float16)

@@ -60,7 +60,8 @@ def likeness(mine: np.ndarray, theirs: np.ndarray) -> float:
     """Are two spaces alike? Correlation of their cosine matrices over all pairs of points that both hold.
 
     Representational similarity analysis (Kriegeskorte, Mur, Bandettini, Front. Syst. Neurosci. 2008) with cosine and
-    Pearson's correlation; the two spaces may have different dimensions. NaN with fewer than three points.
+    Pearson's correlation; each space is centred on its own points first, so that neither origin nor dimension matters.
+    NaN with fewer than three points.
 
     Args:
         mine, theirs: cases x classes x dimensions.
@@ -69,7 +70,8 @@ def likeness(mine: np.ndarray, theirs: np.ndarray) -> float:
     if known.sum() < 3:
         return np.nan
     pairs = np.triu_indices(int(known.sum()), 1)
-    one, other = (cosines(points[known].astype(np.float64))[pairs] for points in (mine, theirs))
+    held = [points[known].astype(np.float64) for points in (mine, theirs)]
+    one, other = (cosines(points - points.mean(0))[pairs] for points in held)
     if one.std() == 0 or other.std() == 0:
         return np.nan
     return float(np.corrcoef(one, other)[0, 1])

@@ -130,6 +130,7 @@ def estimates(rows: pd.DataFrame, measures: Sequence[str]) -> dict[str, float]:
 
 def seed_spread(rows: pd.DataFrame, measure: str) -> tuple[float, float]:
     """Least and most of the estimates that each seed gives alone."""
+    _alone(rows)
     each = rows.groupby(["seed", "class"])[measure].mean().groupby("seed").mean()  # of one seed a case has one row
     return float(each.min()), float(each.max())
 
@@ -144,9 +145,13 @@ def by_case(rows: pd.DataFrame, measure: str) -> pd.Series:
 
 
 def _seedless(rows: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
+    _alone(rows)
+    return rows.sort_values([*KEYS, "seed"]).groupby(KEYS)[list(measures)].mean()
+
+
+def _alone(rows: pd.DataFrame) -> None:
     if rows.duplicated([*KEYS, "seed"]).any():
         raise ValueError("rows of one experiment and one student are needed: a seed x case x class occurs twice")
-    return rows.sort_values([*KEYS, "seed"]).groupby(KEYS)[list(measures)].mean()
 
 
 @cache

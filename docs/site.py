@@ -12,7 +12,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,6 @@ PAGES = {  # folders that have a page of their own
     "ctrcl": "api/index.md",
     "README.md": "index.md",
 }
-WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def page_of(path: Path) -> str | None:
@@ -146,7 +144,7 @@ def data_sets() -> Iterator[str]:
 
 
 def shown(notebook: Any, name: str, head: str, origin: Path) -> None:
-    """An executed notebook as a page: links led, figures with their words, controls replaced, downloads on top."""
+    """An executed notebook as a page: links led, figures with their words, downloads on top."""
     cells = []
     injected = any(cell.id == notebooks.INJECTED for cell in notebook.cells)
     for cell in notebook.cells:
@@ -159,8 +157,6 @@ def shown(notebook: Any, name: str, head: str, origin: Path) -> None:
             alt = output.get("metadata", {}).get("image/png", {}).get("alt")
             if alt and "image/png" in data:
                 cell.metadata["mystnb"] = {"image": {"alt": alt}, "figure": {"caption": alt}}
-            if WIDGET in data:
-                output["data"] = {"text/markdown": "*A control: it moves in JupyterLab, `make lab`.*"}
         cells.append(cell)
     if head:
         cells.insert(1, nbformat.v4.new_markdown_cell(head, id="downloads"))
@@ -251,8 +247,9 @@ def executed(path: Path) -> Any:
     cached = BUILD / "lessons" / f"{path.stem}-{state[:16]}.ipynb"
     if not cached.exists():
         print(f"executing {path.name}", flush=True)
-        with tempfile.TemporaryDirectory() as folder:
-            notebook = notebooks.run(path, {}, Path(folder))
+        notebook = notebooks.run(path, {}, ROOT)
+        for old in cached.parent.glob(f"{path.stem}-*.ipynb"):
+            old.unlink()
         with files.replacing(cached) as draft:
             draft.write_text(nbformat.writes(notebook, version=4))
     return nbformat.read(cached, as_version=4)
@@ -275,6 +272,8 @@ def library() -> None:
 def build(target: Path) -> int:
     """Put the sources together and run Sphinx on them; a warning is an error."""
     shutil.rmtree(SOURCE, ignore_errors=True)
+    if target == BUILD / "html":  # pages of what is no more must not stay
+        shutil.rmtree(target, ignore_errors=True)
     (SOURCE / "_static").mkdir(parents=True)
     copied(ROOT / "docs/conf.py", SOURCE / "conf.py")
     for name in ("site.css", "favicon.svg"):

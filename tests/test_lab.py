@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,7 @@ LESSONS = sorted(path.stem for path in (ROOT / "notebooks/lessons").glob("*.ipyn
 pytestmark = [pytest.mark.slow, needed]
 TOKEN = "nobody-else"
 ERRORS = "[...document.querySelectorAll('.jp-OutputArea-output[data-mime-type*=stderr], .jp-RenderedText[data-mime-type*=error]')].map(one => one.innerText)"  # noqa: E501
-PICTURES = (
-    "[...document.querySelectorAll('.widget-output img, .jp-OutputArea .widget-interact img')].map(one => one.src)"
-)
+PICTURES = "[...document.querySelectorAll('.widget-interact img')].map(one => one.src)"
 CONNECTED = """async () => {
     const session = jupyterapp.shell.currentWidget.sessionContext;
     await session.ready;
@@ -59,7 +58,8 @@ def lab(tmp_path_factory):
                 time.sleep(0.5)
         yield address
     finally:
-        os.killpg(started.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):  # it ended by itself
+            os.killpg(started.pid, signal.SIGTERM)
         started.wait()
         log.close()
 

@@ -46,22 +46,27 @@ def test_every_experiment_that_is_trained_stands_there_once_a_student(results):
     assert (frame.groupby("experiment")["student"].agg(list).map(tuple) == ("a", "b")).all()
 
 
-def test_seconds_are_compared_where_as_many_seeds_trained_at_once(tmp_path):
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_seconds_are_compared_where_as_many_seeds_trained_at_once(tmp_path, monkeypatch, workers):
+    composed = factory.compose
+    monkeypatch.setattr(
+        factory, "compose", lambda seeds: (v := composed(seeds)) | {"machine": v["machine"] | {"workers": workers}}
+    )
     results = factory.make(tmp_path, [0, 1, 2])
     settings = tables.settings_of(results, "smoke")
-    frame = cost.costs(results, "smoke", factory.DATASET).frame
-    alike = [
-        len(settings.seeds_of(e)) == len(settings.seeds_of(r))
-        for e, r in zip(frame["experiment"], frame["rival"], strict=True)
-    ]
-    assert not all(alike)
-    assert list(np.isfinite(frame["relative"])) == alike
+    found = cost.costs(results, "smoke", factory.DATASET)
+    pairs = zip(found.frame["experiment"], found.frame["rival"], strict=True)
+    once = [[min(len(settings.seeds_of(name)), workers) for name in pair] for pair in pairs]
+    assert list(np.isfinite(found.frame["relative"])) == [mine == theirs for mine, theirs in once]
+    assert all(np.isfinite(found.frame["relative"])) == (workers == 1)
+    assert ("seeds at once" in " ".join(found.notes)) == (workers > 1)
 
 
 def test_the_words_are_the_numbers(results):
     say(results, "ctrcl", seconds=123.0)
     found = cost.costs(results, "smoke", factory.DATASET)
     assert "CTRCL trained 2.00 times as long" in found.text()
+    assert "the longest to train was CTRCL, 123 s a seed; alone it took 62 s" in found.text()
     assert "students a and b cost the same parameters and GFLOPs in all of them" in found.text()
     say(results, "dml", gflops={"a": 0.3, "b": 0.1})
     assert "student b cost the same" in cost.costs(results, "smoke", factory.DATASET).text()

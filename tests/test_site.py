@@ -12,6 +12,8 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 import pytest
 from browsing import browser, needed
 
+from ctrcl import notebooks
+
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.slow
 CUT = """() => [...document.querySelectorAll('article table, article img, article pre')].filter(one => {
@@ -142,4 +144,5 @@ def test_the_explorer_shows_its_picture_without_a_kernel(site, address):
         page = opened.new_page()
         page.goto(f"{address}results/laptop/ablations.html")
         assert page.query_selector("article .cell_output img, article figure img")
-        assert "make lab" in page.inner_text("article")
+        page.goto(f"{address}lessons/1-soft-labels.html")
+        assert notebooks.CONTROL in page.inner_text("article")

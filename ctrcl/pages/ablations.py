@@ -77,7 +77,7 @@ class Ablations:
                 who = student if student == "ensemble" else f"student {student}"
                 ax.set_title(f"{page[0]}, {page[1]}, {who}", fontsize=7)
                 ax.set_xlabel(MEASURES[measure].format(unit=rows["unit"].iloc[0]) if page == pages[-1] else "")
-        text = f"Scale {self.settings.scale}: mean and 95 % interval; dotted: training alone."
+        text = f"Scale {self.settings.scale}: mean and 95 % interval; dotted: training the default pair alone."
         below(figure, text, datasets.get(pages[0][1]))
         return figure
 
@@ -92,7 +92,7 @@ class Ablations:
             signs = [statistics.paired(rows[mine], rows[rival], "dsc").sign for mine, rival in pairs]
             parts.append(
                 f"{table} on {dataset}: of {len(signs)} comparisons {signs.count(1)} gain, {signs.count(-1)} lose, "
-                f"{signs.count(0)} are undecided by the interval."
+                f"{signs.count(0)} are undecided by the interval, their number not corrected for."
             )
         return said(parts, datasets.get(self.pages()[0][1]))
 

@@ -19,7 +19,7 @@ from ctrcl.files import read_json
 from ctrcl.rendering import Shown, framed, plain, save_frame, short
 
 MARKERS = {"cnn": "o", "transformer": "^"}
-PICKED = {name: drawing.look(name).colour for name in ("alone", "ctrcl")}  # by method, with any networks
+PICKED = {"alone": "trained alone", "ctrcl": "CTRCL and its parts"}  # by method, with any networks
 REST = "#BBBBBB"
 
 
@@ -72,15 +72,16 @@ class Costs:
         counts = mine.groupby("student")[["parameters", "gflops"]].nunique()
         same = sorted(counts.index[(counts == 1).all(axis=1)])
         alike = f"student{'s' if len(same) > 1 else ''} {' and '.join(same)} cost" if same else "no student costs"
-        once = self.frame.drop_duplicates("experiment")
-        trained = once.set_index("experiment")["relative"].to_dict()
-        ours = f" CTRCL trained {trained['ctrcl']:.2f} times as long as that." if "ctrcl" in trained else ""
-        slow = once.sort_values("relative", ascending=False).iloc[0]
+        once = self.frame.drop_duplicates("experiment").set_index("experiment")
+        ratio = once["relative"].get("ctrcl", np.nan)
+        ours = f" CTRCL trained {ratio:.2f} times as long as that, as measured." if np.isfinite(ratio) else ""
+        slow = once[once["rival"] == self.reference].sort_values("seconds").iloc[-1]
         return (
             f"On {self.dataset} (scale {self.scale}) {mine['experiment'].nunique()} of the {len(once)} experiments "
             f"deploy what training alone deploys, {' and '.join(dict.fromkeys(mine['network']))}: {alike} the same "
-            f"parameters and GFLOPs in all of them.{ours} The longest training beside that of the same networks alone "
-            f"was {short(slow['title'])}'s, {slow['relative']:.2f} times as long."
+            f"parameters and GFLOPs in all of them.{ours} Of them the longest to train was "
+            f"{short(slow['title'])}, {slow['seconds']:.0f} s a seed; alone it took "
+            f"{once['seconds'].to_dict()[self.reference]:.0f} s."
         )
 
 
@@ -97,11 +98,12 @@ def costs(results: Path, scale: str, dataset: str, reference: str = "alone") -> 
     rows = tables.gather(results, scale, dataset, experiments)
     parts: dict[Any, pd.DataFrame] = dict(list(rows.groupby(["experiment", "student"])))
     lines: list[dict[str, Any]] = []
-    seconds: dict[tuple[str, int], float] = {}  # by experiment and number of seeds, which train at the same time
+    seconds: dict[tuple[str, int], float] = {}  # by experiment and how many seeds trained at the same time
     devices: set[str] = set()
     for name in experiments:
         seeds = read_json(results / scale / "runs" / dataset / f"{name}.json")["seeds"].values()
-        seconds[name, len(seeds)] = float(np.mean([seed["seconds"] for seed in seeds]))
+        together = min(len(seeds), settings.machine.workers)
+        seconds[name, together] = float(np.mean([seed["seconds"] for seed in seeds]))
         devices |= {seed["device"] for seed in seeds}
         rival = name if name == reference else tables.rival_of(settings, experiments, name, reference)
         for student in ("a", "b"):
@@ -110,23 +112,26 @@ def costs(results: Path, scale: str, dataset: str, reference: str = "alone") -> 
             line |= {key: parts[name, student][key].iloc[0] for key in ("network", "kind")}
             for key in ("parameters", "gflops", "milliseconds"):
                 line[key] = float(np.mean([seed[key][student] for seed in seeds]))
-            line |= {"seconds": seconds[name, len(seeds)], "together": len(seeds), "rival": rival or name}
+            line |= {"seconds": seconds[name, together], "together": together, "rival": rival or name}
             line |= {"peak_mib": max(seed["peak_mib"] for seed in seeds)}
             lines.append(line | {"dsc": statistics.estimate(parts[name, student], "dsc")})
     frame = pd.DataFrame(lines).astype({"parameters": int})
+    most = int(frame["together"].max())
     of_rivals = [seconds.get(key, np.nan) for key in zip(frame["rival"], frame.pop("together"), strict=True)]
     frame["relative"] = frame["seconds"] / of_rivals
     shared = tables.shared_seeds(settings, experiments)
-    return Costs(frame, scale, dataset, reference, _notes(dataset, frame, len(shared), sorted(devices)))
+    return Costs(frame, scale, dataset, reference, _notes(dataset, frame, len(shared), sorted(devices), most))
 
 
-def _notes(dataset: str, frame: pd.DataFrame, seeds: int, devices: list[str]) -> list[str]:
+def _notes(dataset: str, frame: pd.DataFrame, seeds: int, devices: list[str], together: int) -> list[str]:
     hours = frame.drop_duplicates("experiment")["seconds"].sum() / 3600
+    at_once = f", up to {together} seeds at once" if together > 1 else ""
     notes = [
-        f"Measured on: {', '.join(devices)}; one seed of each experiment takes {hours:.2f} hours in all. Measured "
-        "numbers differ from run to run, and other workers were training at the same time.",
+        f"Measured on: {', '.join(devices)}{at_once}; one seed of each experiment takes {hours:.2f} hours in all.",
+        "Measured numbers differ from run to run and with all else that a machine does: ratios near 1 say nothing; "
+        "`python benchmarks/methods.py` measures them in one run.",
         "Training: both students with one seed, test images included; to alone: over the seconds of the same networks "
-        "and budget alone, where as many seeds trained at once. Ratios in one run: `python benchmarks/methods.py`.",
+        "and budget alone, where as many seeds trained at once.",
         "Peak: of the process that trains both students, its libraries included.",
         "Milliseconds: one image through one deployed student. GFLOPs: of one image, a multiply-add counted as two.",
         f"DSC: over the {seeds} seed{'s' if seeds > 1 else ''} that all of these experiments have.",
@@ -147,7 +152,8 @@ def figure(found: Costs) -> Drawing:
     )
     drawn = drawing.drawing(drawing.PAGE, 3.1, alt)
     axes = drawn.subplots(1, 3, sharey=True)
-    shown = found.frame.assign(colour=[PICKED.get(name, REST) for name in found.frame["method"]])
+    colours = {name: drawing.look(name).colour for name in PICKED}
+    shown = found.frame.assign(colour=[colours.get(name, REST) for name in found.frame["method"]])
     shown = shown.sort_values("colour", key=lambda column: column != REST, kind="stable")  # the rest lies behind
     for ax, (column, (label, unit)) in zip(axes, panels.items(), strict=True):
         for row in shown.to_dict("records"):
@@ -156,11 +162,10 @@ def figure(found: Costs) -> Drawing:
         ax.set_xlabel(label)
         ax.set_xlim(left=0)
     axes[0].set_ylabel("DSC (0 to 1)")
-    colours = zip((*PICKED.values(), REST), ("trained alone", "CTRCL", "other methods"), strict=True)
-    marks = [(colour, "s", name) for colour, name in colours]
+    marks = [(colours[name], "s", said) for name, said in PICKED.items()] + [(REST, "s", "other methods")]
     marks += [("#555555", marker, name) for marker, name in (("o", "CNN"), ("^", "Transformer"))]
     handles = [mpl.lines.Line2D([], [], color=c, marker=m, linestyle="", label=text) for c, m, text in marks]
     drawn.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, handletextpad=0.1)
-    text = f"{found.dataset}: what is deployed costs the same whatever trained it; training does not."
+    text = f"{found.dataset}: a point an experiment and student, as in the table."
     drawing.below(drawn, text, datasets.get(found.dataset))
     return drawn

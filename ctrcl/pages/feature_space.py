@@ -24,6 +24,7 @@ from ctrcl.rendering import DASH, Shown, framed, short
 from ctrcl.spaces import likeness, principal, separation
 
 MARKERS = {"a": "o", "b": "^"}
+COLLAPSED = 0.01  # scatter between classes over that within, below which an embedding says nothing of the class
 MEASURES = {  # of the centres, and of the shared embeddings; more of it, and less
     "separation a": ("student a's classes lie further apart", "student a's classes lie closer together"),
     "separation b": ("student b's classes lie further apart", "student b's classes lie closer together"),
@@ -61,6 +62,12 @@ class Spaces:
             parts.append(
                 f"Of the embeddings that they share, separation {shared[0]} (a), {shared[1]} (b), likeness {shared[2]}."
             )
+            apart = [rows[f"shared {key}"].mean() for key in ("separation a", "separation b")]
+            if poor := [s for s, value in zip(("a", "b"), apart, strict=True) if value < COLLAPSED]:
+                parts.append(
+                    f"The shared embeddings of student {' and '.join(poor)} hardly tell classes apart: they scatter "
+                    f"between classes less than {COLLAPSED:.0%} of what they do within. CFCL has all but collapsed."
+                )
         return said(parts, datasets.get(self.dataset))
 
     @mpl.rc_context(STYLE)

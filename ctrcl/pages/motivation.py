@@ -32,15 +32,17 @@ FULL = np.ones((3, 3))  # connectivity
 
 
 class Faults(NamedTuple):
-    """Of one prediction: what lies in the wrong place, and per boundary pixel how far off it is (NaN elsewhere)."""
+    """Of one prediction: what lies in the wrong place, in how many components, and how far off a boundary pixel is
+    (NaN elsewhere)."""
 
     misplaced: np.ndarray
     distance: np.ndarray
+    components: int
 
     def __str__(self) -> str:
         known = self.distance[np.isfinite(self.distance)]
         off = f"boundary off by {known.mean():.2f} px on average" if len(known) else "nothing in the right place"
-        return f"{label(self.misplaced, FULL)[1]} mislocalised ({self.misplaced.sum()} pixels), {off}"
+        return f"{self.components} mislocalised ({self.misplaced.sum()} pixels), {off}"
 
 
 def matched(mask: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -61,14 +63,16 @@ def faults(predicted: np.ndarray, truth: np.ndarray) -> Faults:
     """
     misplaced = np.zeros(truth.shape, bool)
     distance = np.full(truth.shape, np.nan)
+    components = 0
     for k in range(1, max(predicted.max(), truth.max()) + 1):
         mine, theirs = predicted == k, truth == k
         placed = matched(mine, theirs)
         misplaced |= mine & ~placed
+        components += label(mine & ~placed, FULL)[1]
         edge = boundary(placed)
         if edge.any():
             distance[edge] = distance_transform_edt(~boundary(matched(theirs, mine)))[edge]
-    return Faults(misplaced, distance)
+    return Faults(misplaced, distance, components)
 
 
 @dataclass(frozen=True)
@@ -123,8 +127,9 @@ class Motivation:
             contours(row[0], truth, "white")
             row[0].set_ylabel(f"{rank}\n{fill(str(self.kept['case'][place]), 18)}", fontsize=7)
             for ax, student in zip(row[1:], ("a", "b"), strict=True):
-                found = Faults(*(turned(plane, benchmark) for plane in self.faults[rank, student]))
-                mapped = _faulty(ax, found, truth)
+                of = self.faults[rank, student]
+                seen = Faults(turned(of.misplaced, benchmark), turned(of.distance, benchmark), of.components)
+                mapped = _faulty(ax, seen, truth)
         for ax, title in zip(axes[0], ("image and truth", *self.names.values()), strict=True):
             ax.set_title(title.replace(" (", "\n("))
         parts[0].colorbar(mapped, ax=axes, label="distance to the true boundary (px)", fraction=0.03, extend="max")

@@ -40,7 +40,9 @@ class Learning:
         parts = [f"On the validation cases of {self.dataset} (scale {self.scale}), last epoch; brackets: the seeds."]
         words = {1: "more in every seed", -1: "less in every seed", 0: "not sure by the seeds"}
         for row in self.frame.dropna(subset="agreement").to_dict("records"):
-            told = f"{plain(row['agreement'])} [{plain(row['least'])} to {plain(row['most'])}]"
+            told = plain(row["agreement"])
+            if row["least"] < row["most"]:
+                told += f" [{plain(row['least'])} to {plain(row['most'])}]"
             if np.isnan(row["rise"]):
                 parts.append(f"Two students that never met agree by {told}.")
             else:
