@@ -83,7 +83,7 @@ def code_lines(path):
 
 def test_files_and_functions_stay_small():
     taught = [path for path in MODULES if path.parent.name == "lessons"]  # answers and mistakes: read lesson by lesson
-    assert sum(code_lines(path) for path in set(MODULES) - set(taught)) < 7100
+    assert sum(code_lines(path) for path in set(MODULES) - set(taught)) < 7200
     assert sum(code_lines(path) for path in taught) < 850
     method = [
         path for path in MODULES if path.parent.name in ("losses", "methods", "models") or path.stem == "training"
