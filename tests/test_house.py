@@ -107,6 +107,46 @@ def test_every_module_and_public_name_says_what_it_is_for():
                 assert ast.get_docstring(node), f"{path}: {node.name}"
 
 
+# what a page imports and does not depend on: what reads files and settings, and what it never calls
+BESIDE = ("cases.py", "files.py", "settings.py", "datasets/__init__.py", "methods/objective.py", "models/", "losses/")
+NO_ESTIMATE = ("qualitative", "rectification", "categories", "training", "feature-space", "framework")
+
+
+def modules(tree):
+    """The files of the package that a tree of code imports."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ctrcl"):
+            for alias in node.names:
+                path = REPOSITORY / f"{node.module}.{alias.name}".replace(".", "/")
+                places = (path.with_suffix(".py"), path / "__init__.py", path.parent.with_suffix(".py"))
+                yield next(filter(Path.exists, (*places, path.parent / "__init__.py")))
+
+
+def reached(start):
+    """These files and all that they import, one by the other."""
+    found, waiting = set(), list(start)
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found.add(path)
+            waiting += modules(ast.parse(path.read_text()))
+    return {path.relative_to(REPOSITORY).as_posix() for path in found}
+
+
+def test_a_page_depends_on_the_modules_that_it_is_made_with():
+    stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
+    pages = {name: stage.get("do", stage)["deps"] for name, stage in stages.items()}
+    pages = {name: deps for name, deps in pages.items() if any(dep.startswith("notebooks/") for dep in deps)}
+    assert len(pages) == len(list((REPOSITORY / "notebooks/paper").glob("*.ipynb")))
+    for name, deps in pages.items():
+        (source,) = (REPOSITORY / dep for dep in deps if dep.startswith("notebooks/"))
+        cells = [cell for cell in json.loads(source.read_text())["cells"] if cell["cell_type"] == "code"]
+        tree = ast.parse("\n".join("".join(cell["source"]) for cell in cells))
+        spared = (*BESIDE, "statistics.py") if name in NO_ESTIMATE else BESIDE
+        needed = {path for path in reached(modules(tree)) if not path.removeprefix("ctrcl/").startswith(spared)}
+        assert needed <= set(deps), f"{name}: {sorted(needed - set(deps))}"
+
+
 def locked():
     text = (REPOSITORY / "requirements.lock").read_text()
     return {canonicalize_name(name): Version(v) for name, v in re.findall(r"^([\w.-]+)==([^\s;]+)", text, re.MULTILINE)}
