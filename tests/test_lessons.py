@@ -7,6 +7,7 @@ import re
 from importlib import import_module
 from pathlib import Path
 
+import ipywidgets
 import nbformat
 import numpy as np
 import pytest
@@ -242,10 +243,19 @@ def test_what_is_neither_right_nor_a_known_mistake_is_described(capsys):
 
 
 def test_a_control_comes_after_its_still_figure(capsys):
-    seen = []
-    lessons.explore(lambda x: seen.append(x), "the still figure", x=(0, 4))
-    assert seen == [2]
-    assert "the still figure" in capsys.readouterr().out
+    lessons.explore(lambda x: f"redrawn at {x}", "the still figure", x=(0, 4))
+    said = capsys.readouterr().out
+    assert said.index("the still figure") < said.index("redrawn at 2")
+    assert said.count("redrawn") == 1
+
+
+def test_a_moved_control_shows_the_figure_anew(monkeypatch, capsys):
+    made, build = [], ipywidgets.interactive
+    monkeypatch.setattr(ipywidgets, "interactive", lambda *given, **at: made.append(build(*given, **at)) or made[0])
+    lessons.explore(lambda x: f"redrawn at {x}", "the still figure", x=(0, 4))
+    capsys.readouterr()
+    made[0].children[0].value = 3
+    assert "redrawn at 3" in capsys.readouterr().out
 
 
 def test_a_control_whose_drawing_fails_says_so():

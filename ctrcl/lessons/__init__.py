@@ -119,9 +119,9 @@ def explore(draw: Callable[..., Any], still: Any, **controls: Any) -> None:
     failed: list[Exception] = []
 
     @wraps(draw)
-    def drawn(**settings: Any) -> Any:
+    def drawn(**settings: Any) -> None:
         try:
-            return draw(**settings)
+            display(draw(**settings))  # `interactive` shows what is displayed, not what is returned
         except Exception as error:
             failed.append(error)
             raise
