@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from ctrcl import lessons, notebooks
-from ctrcl.losses.logits import kl
+from ctrcl.losses.logits import kd, kl
 from ctrcl.losses.soft_labels import dml, rectify
 from ctrcl.methods import METHODS
 
@@ -168,6 +168,14 @@ def as_a_pupil(z, temperature):
     return torch.softmax(z, dim=1) / temperature
 
 
+def by_hand(log_q, log_p):
+    return (log_q.exp() * (log_q - log_p)).sum(1)
+
+
+def by_hand_at(student, teacher, T):
+    return T**2 * by_hand((teacher.detach() / T).log_softmax(1), (student / T).log_softmax(1))
+
+
 def pulls_the_teacher(student, teacher, T):
     return (
         T
@@ -186,10 +194,17 @@ WRONG = [
     ("soft_labels", "divergence", lambda q, lp: (lp.exp() * (lp - q.log())).sum(1).mean(), "other way round"),
     ("soft_labels", "distil", lambda s, t, T: kl((t / T).softmax(1), (s / T).log_softmax(1)), "T² is forgotten"),
     ("soft_labels", "distil", pulls_the_teacher, "gradient flows into the teacher"),
+    ("soft_labels", "distil", torch.no_grad()(lambda s, t, T: kd(s, t, T)), "no gradient reaches the student"),
+    ("soft_labels", "distil", by_hand_at, "not one number: take the mean"),
+    ("soft_labels", "distil", lambda s, t, T: kd(s, t, T).detach() + 0 * s.sum(), "no gradient reaches the student"),
     ("soft_labels", "pull", lambda s, t, T: ((t / T).softmax(0) - (s / T).softmax(0)) * T, "sign is turned"),
     ("mutual", "agreement", lambda a, b, k: (a == b).float().mean(), "equal pixels"),
     ("mutual", "exchange", lambda z, v: kl(z.softmax(1), v.log_softmax(1)), "gradient flows into the peer"),
-    ("mutual", "exchange", lambda z, v: kl(z.softmax(1), v.detach().log_softmax(1)), "other way round"),
+    ("mutual", "exchange", lambda z, v: kl(z.softmax(1), v.detach().log_softmax(1)), "in the label's place"),
+    ("mutual", "exchange", lambda z, v: by_hand(z.log_softmax(1), v.detach().log_softmax(1)).mean(), "other way round"),
+    ("mutual", "exchange", lambda z, v: kl(v.softmax(1), z.detach().log_softmax(1)), "no gradient reaches the student"),
+    ("mutual", "exchange", lambda z, v: by_hand(dml(v).log(), z.log_softmax(1)), "not one number: take the mean"),
+    ("mutual", "exchange", lambda z, v: kl(v.softmax(1), z.log_softmax(1)).item(), "no gradient reaches the student"),
     ("mutual", "exchange", lambda z, v: F.cross_entropy(z, v.argmax(1)), "hard decision"),
     ("mutual", "ensemble", lambda a, b: torch.softmax((a + b) / 2, 1), "geometric mean"),
     ("mutual", "misled", lambda a, b, y: ((a == y) & (b != y)).float().mean(), "share of all pixels"),

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ctrcl.lessons import Exercise
-from ctrcl.lessons.soft_labels import constant, random_logits
+from ctrcl.lessons.soft_labels import ONE_NUMBER, constant, one_number, random_logits, teaches, turned
 from ctrcl.losses.logits import kl
 from ctrcl.losses.soft_labels import dml
 
@@ -77,9 +77,7 @@ EXERCISES = {
         exchange,
         [(random_logits(0).requires_grad_(), random_logits(1).requires_grad_())],
         {
-            "that is KL(own || peer), the other way round: the peer's opinion is the label": lambda z, v: exchange(
-                v.detach(), z
-            ),
+            "that is KL(own || peer), the other way round: the peer's opinion is the label": turned,
             "that is the mean over classes too, K times too small": lambda z, v: exchange(z, v) / z.shape[1],
             "that is divided by the batch alone (`batchmean`): it would grow with the image": lambda z, v: (
                 exchange(z, v) * z[0, 0].numel()
@@ -91,7 +89,11 @@ EXERCISES = {
                 -z.log_softmax(1).gather(1, v.argmax(1, keepdim=True)).mean()
             ),
         },
-        {"a gradient flows into the peer, which would be pulled to its pupil's errors: detach it": constant},
+        {
+            ONE_NUMBER: one_number,
+            "a gradient flows into the peer, which would be pulled to its pupil's errors: detach it": constant,
+            "no gradient reaches the student: it is detached, under no_grad, or in the label's place": teaches,
+        },
     ),
     "ensemble": Exercise(
         lambda a, b: (a.exp() + b.exp()) / 2,

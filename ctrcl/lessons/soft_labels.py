@@ -1,5 +1,7 @@
 """Answers of lesson 1, `notebooks/lessons/1-soft-labels.ipynb`, and what its usual mistakes compute."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -26,11 +28,35 @@ def _gap(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     return (student / temperature).softmax(0) - (teacher / temperature).softmax(0)
 
 
+def one_number(loss: Any, *rest: Any) -> bool:
+    """Whether a loss is a scalar: of anything else there is no gradient to ask for."""
+    return getattr(loss, "shape", None) == () or isinstance(loss, float)
+
+
+def _pulled(loss: Any, logits: Tensor) -> Tensor | None:
+    if not getattr(loss, "requires_grad", False):
+        return None
+    return torch.autograd.grad(loss, logits, retain_graph=True, allow_unused=True)[0]
+
+
 def constant(loss: Tensor, own: Tensor, other: Tensor, *rest: float) -> bool:
     """Whether a loss sends no gradient to the other's logits."""
-    if not loss.requires_grad:
-        return True
-    return torch.autograd.grad(loss, other, retain_graph=True, allow_unused=True)[0] is None
+    return _pulled(loss, other) is None
+
+
+def teaches(loss: Tensor, own: Tensor, *rest: Any) -> bool:
+    """Whether a loss sends a gradient to the student's own logits."""
+    gradient = _pulled(loss, own)
+    return gradient is not None and bool(gradient.any())
+
+
+def turned(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+    """T² KL(student || teacher), the usual loss the other way round; the student learns from it, only otherwise."""
+    log_p, log_q = ((z / temperature).log_softmax(1) for z in (student, teacher.detach()))
+    return temperature**2 * (log_p.exp() * (log_p - log_q)).sum(1).mean()
+
+
+ONE_NUMBER = "it is not one number: take the mean over pixels and batch, of the sum over classes"
 
 
 EXERCISES = {
@@ -91,10 +117,14 @@ EXERCISES = {
             ),
             "the teacher is softened, the student is not": lambda s, t, T: T**2 * soft_kl(s, t, 1, T),
             "the student is softened, the teacher is not": lambda s, t, T: T**2 * soft_kl(s, t, T, 1),
-            "that is KL(student || teacher), the other way round": lambda s, t, T: kd(t.detach(), s, T),
+            "that is KL(student || teacher), the other way round": turned,
             "nothing is softened": lambda s, t, T: T**2 * soft_kl(s, t, 1, 1),
         },
-        {"a gradient flows into the teacher; it is a constant: detach it": constant},
+        {
+            ONE_NUMBER: one_number,
+            "a gradient flows into the teacher; it is a constant: detach it": constant,
+            "no gradient reaches the student: it is detached, under no_grad, or in the label's place": teaches,
+        },
     ),
     "pull": Exercise(
         _pull,
