@@ -99,7 +99,7 @@ EXERCISES = {
         lambda a, b: (a.exp() + b.exp()) / 2,
         [(random_logits(2).log_softmax(1), random_logits(3).log_softmax(1))],
         {
-            "that is the mean of logarithms, normalised: one student's veto counts more than a mean": lambda a, b: (
+            "that is the product of both, normalised: one student's veto is enough; take their mean": lambda a, b: (
                 a + b
             ).softmax(1),
             "that is the softmax of the mean logarithms: a geometric mean; take that of probabilities": lambda a, b: (

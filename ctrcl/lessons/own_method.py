@@ -14,10 +14,12 @@ from ctrcl.methods import Method
 from ctrcl.methods.options import Exchange
 
 
-def _given(seed: int, ignored: bool = False, size: float = 3.0) -> tuple[Tensor, Tensor]:
+def _given(
+    seed: int, ignored: bool = False, size: float = 3.0, pixels: tuple[int, int] = (3, 5)
+) -> tuple[Tensor, Tensor]:
     """Logits that carry a gradient, and a target, some of its pixels ignored if that is asked for."""
-    z = random_logits(seed, size=size).requires_grad_()
-    target = torch.randint(4, (2, 3, 5), generator=torch.Generator().manual_seed(seed))
+    z = random_logits(seed, (2, 4, *pixels), size).requires_grad_()
+    target = torch.randint(4, (2, *pixels), generator=torch.Generator().manual_seed(seed))
     target[:, 0, :2] = IGNORE if ignored else target[:, 0, :2]
     return z, target
 
@@ -88,12 +90,12 @@ def verdict(low: float, high: float) -> str:
 EXERCISES = {
     "wrong": Exercise(
         wrong,
-        [_given(0), _given(1, ignored=True)],
+        [_given(0, pixels=(4, 4)), _given(1, ignored=True, pixels=(4, 4))],  # any argmax has the target's shape
         {
             "that is where the prediction is right": lambda z, y: (z.argmax(1) == y) & (y != IGNORE),
             "a pixel marked 255 takes part nowhere; here it counts as wrong": lambda z, y: z.argmax(1) != y,
             "argmax runs over a row of pixels; classes are dimension 1": lambda z, y: (
-                (z.movedim(1, -1).argmax(2)[..., :1].expand(y.shape) != y) & (y != IGNORE)
+                (z.argmax(-1) != y) & (y != IGNORE)
             ),
         },
     ),

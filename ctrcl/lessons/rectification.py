@@ -110,6 +110,9 @@ EXERCISES = {
     "smallest_subset": Exercise(
         lambda: ("similarity",),
         must={
+            'that is a word, not a tuple: mind the comma, as in ("alignment",)': lambda found: (
+                not isinstance(found, str)
+            ),
             "a factor that does not exist; they are alignment, similarity, certainty": lambda found: (
                 set(found) <= {"alignment", "similarity", "certainty"}
             ),
