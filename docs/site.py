@@ -61,10 +61,16 @@ def linked(text: str, origin: Path) -> str:
         path = Path(os.path.normpath(origin.parent / target))
         if not target or not (ROOT / path).exists():
             return found[0]
-        page = page_of(path) or kept(path)
-        return f"{found[1]}(/{page}{'#' + anchor if anchor else ''})"
+        return link(found[1][1:-1], page_of(path) or kept(path), anchor)
 
     return re.sub(r"(\[[^\]]*\])\((?!\w+:)([^)\s]+)\)", led, text)
+
+
+def link(words: str, page: str, anchor: str = "") -> str:
+    """A link to a page, or to a notebook that has none: a file to take along."""
+    if page.startswith("notebooks/"):
+        return f"{{download}}`{words.strip('`')} </{page}>`"
+    return f"[{words}](/{page}{'#' + anchor if anchor else ''})"
 
 
 def kept(path: Path) -> str:
@@ -74,11 +80,8 @@ def kept(path: Path) -> str:
         return path.as_posix()
     if (ROOT / path).is_dir():
         members = sorted(p for p in (ROOT / path).iterdir() if p.is_file() and p.suffix in (".yaml", ".py", ".ipynb"))
-        text = [
-            f"# `{path}/`",
-            "",
-            *(f"- [`{p.name}`](/{page_of(path / p.name) or kept(path / p.name)})" for p in members),
-        ]
+        lines = [f"- {link(f'`{p.name}`', page_of(path / p.name) or kept(path / p.name))}" for p in members]
+        text = [f"# `{path}/`", "", *lines]
     else:
         kind = {".yaml": "yaml", ".yml": "yaml", ".py": "python", ".md": "markdown"}.get(path.suffix, "text")
         fence = "`" * 6
