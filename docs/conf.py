@@ -20,6 +20,7 @@ nb_ipywidgets_js = {}  # no script from elsewhere: the controls live in JupyterL
 nb_merge_streams = True
 default_role = "code"
 napoleon_use_ivar = True
+viewcode_follow_imported_members = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
