@@ -39,7 +39,9 @@ html_theme_options = {
     "logo": {"text": "ctrcl"},
     "navbar_end": ["theme-switcher"],
     "navbar_align": "left",
-    "secondary_sidebar_items": ["page-toc"],
+    "secondary_sidebar_items": {  # not beside results: wide tables want the room
+        name: ["page-toc"] for name in ("index", "docs/**", "lessons/**", "api/**")
+    },
     "footer_start": ["copyright"],
     "footer_end": [],
     "show_prev_next": True,
