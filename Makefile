@@ -27,6 +27,7 @@ data: $(READY) data.dvc
 
 reproduce: data       ## the main comparison on phantoms and its notebooks: under 15 minutes on two cores
 	dvc repro main qualitative
+	dvc repro --single-item cost   # what these trainings cost now, beside what the others did
 	@ctrcl report
 
 reproduce-all: data   ## every table of the scale in force: dvc repro

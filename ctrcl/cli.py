@@ -12,6 +12,7 @@ import typer
 
 from ctrcl.files import UserError, advised
 
+MAIN = ("alone", "dml", "rlcl", "cfcl", "ctrcl")  # what the stages of `dvc.yaml` draw side by side
 app = typer.Typer(
     help="Rectified collaborative learning of a CNN and a Transformer, reproduced.",
     no_args_is_help=True,
@@ -154,6 +155,11 @@ def scale(
     chosen = settings.parse(values, f"{settings.CONF}/{name}.yaml" if name else str(settings.PARAMS))
     for experiment, options in chosen.experiments.items():
         methods.configured(experiment, options)
+    for dataset, listed in chosen.tables.get("main", {}).items():
+        if lacking := [experiment for experiment in MAIN if experiment not in listed]:
+            raise UserError(
+                f"tables.main.{dataset} lacks {', '.join(lacking)}: the figures need all of {', '.join(MAIN)}"
+            )
     if name:
         settings.write(values)
         print(f"params.yaml is now {name}: {len(chosen.runs)} runs on {', '.join(chosen.data)}; next: dvc repro")

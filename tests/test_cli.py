@@ -126,3 +126,11 @@ def test_a_file_is_whole_or_as_it_was(tmp_path):
         fail()
     assert (tmp_path / "a.txt").read_text() == "before"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_main_table_without_one_of_the_five_is_refused_before_anything_trains(tmp_path):
+    (tmp_path / "conf").symlink_to(smoke.REPOSITORY / "conf")
+    done = smoke.command("scale", "smoke", "tables.main.phantom-cardiac=[alone,ctrcl]", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "tables.main.phantom-cardiac lacks dml, rlcl, cfcl" in done.stderr
+    assert not (tmp_path / "params.yaml").exists()
