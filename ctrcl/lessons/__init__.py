@@ -8,7 +8,6 @@ A module here holds a lesson's answers: look into it after you have tried. A les
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import wraps
 from types import ModuleType
 from typing import Any
 
@@ -111,24 +110,17 @@ def explore(draw: Callable[..., Any], still: Any, **controls: Any) -> None:
     """Show a figure at several settings, and below it controls that redraw it where a kernel is running.
 
     A static page shows the still figure and one line of text in place of the controls. A drawing that fails at its
-    first settings fails here; the controls alone would hide it.
+    first settings fails here.
     """
     from IPython.display import display
-    from ipywidgets import interactive
+    from ipywidgets import VBox, interactive
 
-    failed: list[Exception] = []
+    from ctrcl.controls import redrawn
 
-    @wraps(draw)
-    def drawn(**settings: Any) -> None:
-        try:
-            display(draw(**settings))  # `interactive` shows what is displayed, not what is returned
-        except Exception as error:
-            failed.append(error)
-            raise
-
+    knobs = {name: interactive.widget_from_abbrev(value) for name, value in controls.items()}
+    for name, knob in knobs.items():
+        knob.description = name
     display(still)
-    shown = interactive(drawn, **controls)._repr_mimebundle_()
-    if failed:
-        raise failed[0]
+    shown = VBox([*knobs.values(), redrawn(draw, knobs)])._repr_mimebundle_()
     shown["text/plain"] = f"[in a running notebook: controls of {', '.join(controls)}]"
     display(shown, raw=True)
