@@ -5,20 +5,23 @@ notebook, that makes the client write to the kernel while it listens to it, and 
 the picture is a value of the output widget, which needs no answer. Imports no torch.
 """
 
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from typing import Any
 
 
 def redrawn(draw: Callable[..., Any], knobs: Mapping[str, Any]) -> Any:
     """An output widget that shows `draw(**values)`, now and when a knob moves; a first drawing that fails raises."""
+    from IPython.core.interactiveshell import InteractiveShell
     from ipywidgets import Output
 
-    shown = Output()
+    shell: Any = InteractiveShell.instance()
+    shown, form = Output(), shell.display_formatter.format
 
     def redraw(*_: Any) -> None:
-        figure = draw(**{name: knob.value for name, knob in knobs.items()})
-        shown.outputs = ()
-        shown.append_display_data(figure)
+        data, about = form(draw(**{name: knob.value for name, knob in knobs.items()}))
+        data = {kind: b64encode(of).decode() if isinstance(of, bytes) else of for kind, of in data.items()}
+        shown.outputs = ({"output_type": "display_data", "data": data, "metadata": about},)
 
     redraw()
     for knob in knobs.values():

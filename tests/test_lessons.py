@@ -1,6 +1,7 @@
 """Lessons: run unsolved and solved, differ in the exercises only, and name the mistake in a wrong answer."""
 
 import ast
+import base64
 import json
 import math
 import re
@@ -14,7 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ctrcl import lessons, notebooks
+from ctrcl import drawing, lessons, notebooks
 from ctrcl.controls import redrawn
 from ctrcl.losses.logits import kd, kl
 from ctrcl.losses.soft_labels import dml, rectify
@@ -276,6 +277,13 @@ def test_a_moved_control_shows_the_figure_anew():
         knob.value = value
         (output,) = shown.outputs
         assert output["data"]["text/plain"] == f"'redrawn at {value}'"
+
+
+def test_a_picture_travels_as_text():
+    shown = redrawn(lambda x: drawing.drawing(x, 1, "nothing"), {"x": ipywidgets.IntSlider(2, 1, 4)})
+    (output,) = shown.outputs
+    assert base64.b64decode(output["data"]["image/png"]).startswith(b"\x89PNG")
+    assert output["metadata"]["image/png"]["alt"] == "nothing"
 
 
 def test_a_control_whose_drawing_fails_says_so():
