@@ -39,12 +39,10 @@ class Entry(NamedTuple):
 
 
 class _Member(tarfile.TarInfo):
-    @classmethod
-    def frombuf(cls, *arguments: Any) -> "_Member":
-        member = super().frombuf(*arguments)
-        if not member.isreg() and member.size > HEADER:  # else it is read into memory at once
-            raise tarfile.ReadError(f"a header of {member.size} bytes")
-        return member
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:  # the hook that tarfile names for subclasses
+        if not self.isreg() and self.size > HEADER:  # else it is read into memory at once
+            raise tarfile.ReadError(f"a header of {self.size} bytes")
+        return super()._proc_member(archive)  # type: ignore[misc]
 
 
 def unpack(path: Path, target: Path) -> None:

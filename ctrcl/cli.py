@@ -162,9 +162,10 @@ def scale(
             )
     if name:
         settings.write(values)
-        print(f"params.yaml is now {name}: {len(chosen.runs)} runs on {', '.join(chosen.data)}; next: dvc repro")
     else:
         write_text(Path("results", chosen.scale, "params.yaml"), read_text(settings.PARAMS))
+    count = len(chosen.runs) + len(chosen.distilled)
+    print(f"params.yaml is {chosen.scale}: {count} trainings on {', '.join(chosen.data)}; next: dvc repro")
 
 
 @app.command()

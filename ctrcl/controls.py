@@ -11,19 +11,29 @@ from typing import Any
 
 
 def redrawn(draw: Callable[..., Any], knobs: Mapping[str, Any]) -> Any:
-    """An output widget that shows `draw(**values)`, now and when a knob moves; a first drawing that fails raises."""
+    """An output widget that shows `draw(**values)`, now and when a knob moves.
+
+    A first drawing that fails raises; of a later one the error stands in the picture's place.
+    """
     from IPython.core.interactiveshell import InteractiveShell
     from ipywidgets import Output
 
     shell: Any = InteractiveShell.instance()
     shown, form = Output(), shell.display_formatter.format
 
-    def redraw(*_: Any) -> None:
+    def redraw() -> None:
         data, about = form(draw(**{name: knob.value for name, knob in knobs.items()}))
         data = {kind: b64encode(of).decode() if isinstance(of, bytes) else of for kind, of in data.items()}
         shown.outputs = ({"output_type": "display_data", "data": data, "metadata": about},)
 
+    def moved(_: Any) -> None:
+        try:
+            redraw()
+        except Exception as error:  # nobody would see it: a callback has no cell to print to
+            text = f"{type(error).__name__}: {error}"
+            shown.outputs = ({"output_type": "stream", "name": "stderr", "text": text},)
+
     redraw()
     for knob in knobs.values():
-        knob.observe(redraw, names="value")
+        knob.observe(moved, names="value")
     return shown

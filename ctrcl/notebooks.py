@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 PAPER = Path("notebooks/paper")
-CONTROL = "(a control: it moves in JupyterLab, `make lab`)"
+CONTROL = "(a control: it moves in JupyterLab, `make lab`)"  # what a static page shows in its place
 WIDGET = "application/vnd.jupyter.widget-view+json"  # lives as long as its kernel, under a drawn id
 INJECTED = "injected-parameters"  # papermill's tag, and the id that the cell gets here
 
@@ -39,7 +39,7 @@ def execute(name: str, scale: str, dataset: str | None, root: Path = Path("."), 
         The path of the executed notebook.
 
     Raises:
-        UserError: no such notebook, or a cell that fails, with its number and first line.
+        UserError: no such notebook, a parameter too few or too many, or a cell that fails, with its number and line.
     """
     from nbformat import writes
 
@@ -47,12 +47,25 @@ def execute(name: str, scale: str, dataset: str | None, root: Path = Path("."), 
     if name not in known:
         raise UserError(f"there is no notebook {name!r} in {root / PAPER}; it has: {', '.join(known) or 'none'}")
     parameters = {key: value for key, value in (("scale", scale), ("dataset", dataset), ("table", table)) if value}
+    _accepted(source, parameters)
     executed = run(source, parameters, root)
     stem = f"{table or name}-{dataset}" if dataset else "-".join(filter(None, (name, table)))
     target = root / "results" / scale / "notebooks" / f"{stem}.ipynb"
     with replacing(target) as draft:
         draft.write_bytes((writes(executed, version=4) + "\n").encode())
     return target
+
+
+def _accepted(source: Path, parameters: dict[str, Any]) -> None:
+    """Refuse what a notebook has no parameter for, and a page that would fall back to its default."""
+    with _quiet():
+        from papermill import inspect_notebook
+
+        wanted = [name for name in inspect_notebook(source) if name in ("scale", "dataset", "table")]
+    if set(wanted) != set(parameters):
+        usage = {"dataset": " DATASET", "table": " --table TABLE"}
+        call = f"ctrcl notebook {source.stem}{''.join(text for name, text in usage.items() if name in wanted)}"
+        raise UserError(f"{source} takes {', '.join(wanted)}, not {', '.join(parameters)}; say: {call}")
 
 
 def run(source: Path, parameters: dict[str, Any], root: Path = Path(".")) -> "NotebookNode":

@@ -21,7 +21,7 @@ from ctrcl.files import UserError
 from ctrcl.kept import experiments_of, samples_of
 from ctrcl.rows import read_rows
 
-ERRORS = {"right": "#56B4E9", "missed": "#F0E442", "false": "#D55E00", "wrong class": "#CC79A7"}
+ERRORS = {"missed": "#FFFF99", "false": "#FF00FF", "wrong class": "#00FFFF"}  # no class of a published data set
 FACTORS = ("alignment", "similarity", "certainty", "weight")
 STEPS = (
     *("image", "truth", "soft\nlabel $p_y$", "error\nmask $M$"),
@@ -57,7 +57,7 @@ def qualitative(results: Path, scale: str, dataset: str, student: str) -> Drawin
         panel(axes[row, 1], image, coloured(truth, benchmark.colours))
         for ax, name in zip(axes[row, 2:], titles, strict=True):
             predicted = turned(kept[name][f"probabilities_{student}"][row].argmax(0), benchmark)
-            panel(ax, image, errors(predicted, truth))
+            panel(ax, image, errors(predicted, truth, benchmark.colours))
             ax.set_xlabel(f"DSC {scores[name].get(case, np.nan):.2f}", fontsize=7, labelpad=2)
     for ax, text in zip(axes[0], ["image", "truth", *titles.values()], strict=True):
         ax.set_title(text.replace(" (", "\n(").replace("; ", ";\n"), fontsize=6.5)
@@ -75,29 +75,28 @@ def _scores(path: Path, student: str) -> dict[str, float]:
     return mine.groupby("case")["dsc"].mean().to_dict()
 
 
-def errors(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """RGBA of what is right, missed, false, or foreground of the wrong class; clear where both are background."""
+def errors(predicted: np.ndarray, truth: np.ndarray, colours: Iterable[str]) -> np.ndarray:
+    """RGBA: a class in its colour where it is right; else missed, false, or of the wrong class; background is clear."""
     kinds = {
-        "right": (predicted == truth) & (truth > 0),
         "missed": (predicted == 0) & (truth > 0),
         "false": (predicted > 0) & (truth == 0),
         "wrong class": (predicted > 0) & (truth > 0) & (predicted != truth),
     }
-    shown = np.zeros((*truth.shape, 4))
+    shown = coloured(truth, colours)
     for kind, where in kinds.items():
-        shown[where] = mpl.colors.to_rgba(ERRORS[kind], 0.45 if kind == "right" else 0.9)
+        shown[where] = mpl.colors.to_rgba(ERRORS[kind], 0.9)
     return shown
 
 
 def legends(figure: Drawing, benchmark: Benchmark, note: str) -> None:
-    """Above: what the colours of a prediction mean. Below: the classes, under a note."""
+    """Above: what is wrong with a prediction. Below: the classes, under a note."""
     kinds = [kind for kind in ERRORS if kind != "wrong class" or len(benchmark.classes) > 2]
-    verdicts = [Patch(color=ERRORS[kind], label=kind) for kind in kinds]
+    verdicts = [Patch(facecolor=ERRORS[kind], edgecolor="#777777", linewidth=0.5, label=kind) for kind in kinds]
     classes = [Patch(color=c, label=name) for name, c in zip(benchmark.classes, benchmark.colours, strict=True)][1:]
-    look: Any = {"frameon": False, "handlelength": 1, "columnspacing": 1, "title_fontsize": 7}
-    look |= {"ncols": 5}
-    figure.legend(handles=[Patch(alpha=0, label="prediction:"), *verdicts], loc="outside upper center", **look)
-    figure.legend(handles=[Patch(alpha=0, label="truth:"), *classes], loc="outside lower center", title=note, **look)
+    look: Any = {"frameon": False, "handlelength": 1, "columnspacing": 1, "title_fontsize": 7, "ncols": 5}
+    wrong, found = (Patch(alpha=0, label=text) for text in ("wrong:", "truth, and where it is found:"))
+    figure.legend(handles=[wrong, *verdicts], loc="outside upper center", **look)
+    figure.legend(handles=[found, *classes], loc="outside lower center", title=note, **look)
 
 
 def turned(plane: np.ndarray, benchmark: Benchmark) -> np.ndarray:

@@ -286,6 +286,8 @@ def load(path: Path = PARAMS) -> Settings:
 
 def read_yaml(path: Path) -> Any:
     """Plain values of a YAML file; a missing or broken file is a `UserError`."""
+    if not path.exists():
+        raise UserError(f"{path} is missing; run this in the project's folder")
     try:
         return yaml.load(read_text(path), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # libyaml, where it is
     except yaml.YAMLError as error:

@@ -54,6 +54,8 @@ copyright = "The ctrcl developers, Apache-2.0"
 
 def as_rst(app, what, name, obj, options, lines):
     """Our docstrings are plain text: bars and stars are themselves, an indented part stands as it is."""
+    if lines and lines[0].startswith("Alias for field number"):  # Python's, of a named tuple
+        lines[:] = []
     if what == "module":
         lines[:] = blocks(lines)
     lines[:] = [re.sub(r"(?<![\\`])([|*])(?![^`]*`(?:[^`]*`[^`]*`)*[^`]*$)", r"\\\1", line) for line in lines]

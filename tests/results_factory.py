@@ -1,5 +1,6 @@
 """A small, consistent `results/` of the smoke scale, made of drawn numbers: what tables, figures and notebooks read."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,13 @@ def make(root: Path, seeds: list[int] | None = None) -> Path:
         write_json(place / "runs" / DATASET / f"{experiment}.json", record(chosen, experiment, path))
         np.savez_compressed(place / "samples" / DATASET / f"{experiment}.npz", **samples(truth, image, rng, experiment))
     return root / "results"
+
+
+def project(root: Path) -> Path:
+    """A project's folder: the notebooks, and `results/` for them to read; returns `root`."""
+    make(root)
+    shutil.copytree(Path(__file__).parent.parent / "notebooks", root / "notebooks")
+    return root
 
 
 def write_rows(path: Path, frame: pd.DataFrame) -> None:

@@ -13,6 +13,7 @@ from ctrcl import datasets, preparation, settings, verifying
 from ctrcl.datasets import PALETTE, flare22, isic2017, m2caiseg, sipakmed, synapse
 from ctrcl.datasets import own as own_reader
 from ctrcl.files import UserError
+from ctrcl.pictures import ERRORS
 
 
 @pytest.fixture(autouse=True)
@@ -369,11 +370,20 @@ def test_every_set_names_a_file_that_decides_who_tests():
 
 
 def test_any_two_colours_of_the_palette_differ_for_every_eye():
-    linear = np.array([[int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)] for colour in PALETTE]) ** 2.2
-    for eye in EYES.values():
-        seen = lab(np.clip(linear @ eye.T, 0, 1))
-        apart = np.linalg.norm(seen[:, None] - seen, axis=-1)
-        assert apart[np.triu_indices(len(PALETTE), 1)].min() > 10
+    assert least_apart(PALETTE) > 10
+
+
+@pytest.mark.parametrize("name", ["synapse", "acdc", "isic2017", "kvasir-seg", "sipakmed"])
+def test_no_error_looks_like_a_class(name):
+    assert least_apart((*datasets.get(name).colours, *ERRORS.values())) > 10
+
+
+def least_apart(colours):
+    """The least distance of any two colours in CIELAB, for the worst of the four kinds of eyes."""
+    linear = np.array([[int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)] for colour in colours]) ** 2.2
+    seen = [lab(np.clip(linear @ eye.T, 0, 1)) for eye in EYES.values()]
+    apart = [np.linalg.norm(one[:, None] - one, axis=-1)[np.triu_indices(len(colours), 1)] for one in seen]
+    return np.min(apart)
 
 
 def lab(linear):

@@ -69,13 +69,14 @@ def test_a_figure_of_phantoms_says_so_and_has_an_alternative_text(results, name)
     assert DATASET in about["image/png"]["alt"] == data["text/plain"]
 
 
-def test_errors_are_right_missed_false_or_of_the_wrong_class():
+def test_errors_are_missed_false_or_of_the_wrong_class_and_what_is_right_is_its_class():
     truth, predicted = np.array([[0, 1, 1, 1, 0]]), np.array([[0, 1, 0, 2, 2]])
-    shown = pictures.errors(predicted, truth)[0]
-    kinds = [None, "right", "missed", "wrong class", "false"]
+    colours = ("#000000", "#56B4E9", "#009E73")
+    shown = pictures.errors(predicted, truth, colours)[0]
     assert shown[0, 3] == 0
-    for pixel, kind in zip(shown[1:], kinds[1:], strict=True):
-        assert_allclose(pixel[:3], pictures.mpl.colors.to_rgb(pictures.ERRORS[kind]))
+    expected = [colours[1], *(pictures.ERRORS[kind] for kind in ("missed", "wrong class", "false"))]
+    for pixel, colour in zip(shown[1:], expected, strict=True):
+        assert_allclose(pixel[:3], pictures.mpl.colors.to_rgb(colour))
         assert pixel[3] > 0
 
 

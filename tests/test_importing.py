@@ -655,8 +655,9 @@ def test_no_documented_way_leads_a_patient_into_git_or_into_the_remote_that_git_
         run("git", *words, cwd=folder)
     run("ctrcl", "data", "import", "kvasir-seg", str(published), cwd=folder)
     tiny = ("data.kvasir-seg.size=32", "training.epochs=1", "training.batch=2", "machine.precision=32-true")
-    run("ctrcl", "scale", "workstation", *tiny, "tables.main.kvasir-seg=[alone]", cwd=folder)
-    run("dvc", "repro", "-q", "settings", "train@workstation-kvasir-seg-alone", cwd=folder)
+    run("ctrcl", "scale", "workstation", *tiny, cwd=folder)
+    trained = [f"train@workstation-kvasir-seg-{name}" for name in ("alone", "dml", "rlcl", "cfcl", "ctrcl")]
+    run("dvc", "repro", "-q", "settings", *trained, cwd=folder)
     run("ctrcl", "samples", "kvasir-seg", cwd=folder)
     kept = forbidden(folder)
     assert {path.suffix for path in kept.values()} >= {".jpg", ".npy", ".npz", ".safetensors"}

@@ -289,6 +289,12 @@ def test_a_picture_travels_as_text():
 def test_a_control_whose_drawing_fails_says_so():
     with pytest.raises(ZeroDivisionError):
         lessons.explore(lambda x: 1 / x, "the still figure", x=(0, 0))
+    knob = ipywidgets.IntSlider(2, 0, 4)
+    shown = redrawn(lambda x: 1 / x, {"x": knob})
+    knob.value = 0  # nobody would see it raised
+    assert "ZeroDivisionError: division by zero" in shown.outputs[0]["text"]
+    knob.value = 1
+    assert shown.outputs[0]["data"]["text/plain"] == "1.0"
 
 
 def test_the_teachers_page_quotes_the_checks_and_counts_the_exercises():

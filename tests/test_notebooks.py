@@ -1,7 +1,6 @@
 """Notebooks: committed clean, executed twice to the same bytes."""
 
 import json
-import shutil
 from pathlib import Path
 
 import nbformat
@@ -18,10 +17,7 @@ COMMITTED = [path for path in COMMITTED if ".ipynb_checkpoints" not in path.part
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    root = tmp_path_factory.mktemp("project")
-    factory.make(root)
-    shutil.copytree(ROOT / "notebooks", root / "notebooks")
-    return root
+    return factory.project(tmp_path_factory.mktemp("project"))
 
 
 def outputs(notebook) -> str:
@@ -105,7 +101,7 @@ def test_paths_versions_and_times_are_taken_out(tmp_path):
 
 
 def test_a_failing_cell_is_one_line_and_writes_nothing(tmp_path):
-    small(tmp_path, "scale = dataset = None", "\nx = 1\n1 / 0")
+    small(tmp_path, "scale = None\ndataset = None", "\nx = 1\n1 / 0")
     with pytest.raises(UserError) as error:
         notebooks.execute("small", "smoke", "none", tmp_path)
     told = str(error.value)
@@ -117,3 +113,17 @@ def test_a_failing_cell_is_one_line_and_writes_nothing(tmp_path):
 def test_an_unknown_notebook_is_named_with_those_there_are(project):
     with pytest.raises(UserError, match=r"'nothing'.*main, motivation, overview, qualitative"):
         notebooks.execute("nothing", "smoke", factory.DATASET, project)
+
+
+@pytest.mark.parametrize(
+    ("name", "dataset", "table", "call"),
+    [
+        ("main", None, None, "ctrcl notebook main DATASET"),
+        ("claims", factory.DATASET, None, "ctrcl notebook claims"),
+        ("comparison", factory.DATASET, None, "ctrcl notebook comparison DATASET --table TABLE"),
+        ("main", factory.DATASET, "online", "ctrcl notebook main DATASET"),
+    ],
+)
+def test_a_parameter_too_few_or_too_many_is_refused(project, name, dataset, table, call):
+    with pytest.raises(UserError, match=rf"{name}\.ipynb takes scale.*; say: {call}$"):
+        notebooks.execute(name, "smoke", dataset, project, table)

@@ -1,6 +1,5 @@
 """The paper's pages: what they measure against loops, what they say against their numbers, what they miss by name."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +21,7 @@ PAGES = ("motivation", "rectification", "categories", "training", "feature-space
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    root = tmp_path_factory.mktemp("project")
-    factory.make(root)
-    shutil.copytree(ROOT / "notebooks/paper", root / "notebooks/paper")
-    return root
+    return factory.project(tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture
@@ -81,6 +77,11 @@ def test_faults_equal_loops_and_the_metrics(seed):
         if mine.any():
             measured = metrics.measure(mine, theirs, None)
             assert_allclose((mine & found.misplaced).sum() / mine.sum(), measured["mislocalised"])
+            both = [
+                motivation.faults(one.astype(int), other.astype(int)) for one, other in ((mine, theirs), (theirs, mine))
+            ]
+            off = np.concatenate([one.distance[np.isfinite(one.distance)] for one in both])
+            assert_allclose(off.mean() if len(off) else np.nan, measured["boundary_error"])
     assert (found.misplaced == misplaced).all()
     assert_allclose(found.distance, distance)
 
@@ -220,7 +221,7 @@ def test_the_feature_page_says_its_numbers(results):
     assert page.frame["experiment"].unique().tolist() == ["alone", "cfcl", "ctrcl"]
     shared = page.frame.groupby("experiment")["shared likeness"]
     assert shared.mean()["ctrcl"] > 0.9  # the factory draws both students' embeddings about the same corners
-    assert feature_space.spread(page.frame[page.frame["experiment"] == "ctrcl"]["likeness"]) in page.text()
+    assert feature_space.between(page.frame[page.frame["experiment"] == "ctrcl"]["likeness"]) in page.text()
 
 
 def test_older_samples_are_named_with_the_command_that_makes_them_anew(tmp_path):
@@ -291,8 +292,7 @@ def test_a_page_runs_and_writes_its_figures(project, name):
     ],
 )
 def test_a_missing_run_is_named_with_notebook_and_cell(tmp_path, name, gone):
-    factory.make(tmp_path)
-    shutil.copytree(ROOT / "notebooks/paper", tmp_path / "notebooks/paper")
+    factory.project(tmp_path)
     (tmp_path / "results/smoke" / gone).unlink()
     with pytest.raises(UserError, match=rf"{name}\.ipynb, cell \d.*{Path(gone).name}.*(dvc repro|ctrcl samples)"):
         notebooks.execute(name, "smoke", DATASET, tmp_path)

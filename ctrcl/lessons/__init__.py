@@ -116,11 +116,12 @@ def explore(draw: Callable[..., Any], still: Any, **controls: Any) -> None:
     from ipywidgets import VBox, interactive
 
     from ctrcl.controls import redrawn
+    from ctrcl.notebooks import CONTROL
 
     knobs = {name: interactive.widget_from_abbrev(value) for name, value in controls.items()}
     for name, knob in knobs.items():
         knob.description = name
     display(still)
     shown = VBox([*knobs.values(), redrawn(draw, knobs)])._repr_mimebundle_()
-    shown["text/plain"] = f"[in a running notebook: controls of {', '.join(controls)}]"
+    shown["text/plain"] = CONTROL
     display(shown, raw=True)

@@ -69,8 +69,8 @@ class Ablations:
         heights = [0.45 + 0.17 * len(of) for of in titles]
         told = ", ".join(f"{table} on {dataset}" for table, dataset in pages)
         figure = drawing(PAGE, sum(heights) + 0.6, f"{measure} with 95 % interval: {told}.")
-        look: Any = {"squeeze": False, "height_ratios": heights, "sharex": "row", "sharey": "row"}
-        for line, page, of in zip(figure.subplots(len(pages), len(students), **look), pages, titles, strict=True):
+        grid: Any = {"squeeze": False, "height_ratios": heights, "sharex": "row", "sharey": "row"}
+        for line, page, of in zip(figure.subplots(len(pages), len(students), **grid), pages, titles, strict=True):
             for ax, student in zip(line, students, strict=True):
                 rows = self.rows(*page)
                 _dots(ax, rows[rows["student"] == student], of, measure)

@@ -45,7 +45,7 @@ class Spaces:
     def table(self) -> Shown:
         """Mean over seeds, and least to most."""
         parts = self.frame.groupby("experiment", sort=False)
-        lines = [{"method": short(self.titles[str(n)]), **rows.drop(columns=["experiment", "seed"]).apply(spread)}
+        lines = [{"method": short(self.titles[str(n)]), **rows.drop(columns=["experiment", "seed"]).apply(between)}
                  for n, rows in parts]  # fmt: skip
         return framed(pd.DataFrame(lines))
 
@@ -58,7 +58,7 @@ class Spaces:
                 continue
             told = [change(words, rows[key], by["alone"][key]) for key, words in MEASURES.items()]
             parts.append(f"Under {short(self.titles[str(name)])}: {'; '.join(told)}.")
-            shared = [spread(rows[f"shared {key}"]) for key in MEASURES]
+            shared = [between(rows[f"shared {key}"]) for key in MEASURES]
             parts.append(
                 f"Of the embeddings that they share, separation {shared[0]} (a), {shared[1]} (b), likeness {shared[2]}."
             )
@@ -120,13 +120,13 @@ def feature_space(results: Path, scale: str, dataset: str) -> Spaces:
 def change(words: tuple[str, str], rows: pd.Series, alone: pd.Series) -> str:
     """Whether every seed shows more of a measure than training alone, or less; seeds in the same order."""
     sign = every(rows.reset_index(drop=True) - alone.reset_index(drop=True))
-    numbers = f"{spread(rows)} against {spread(alone)}"
+    numbers = f"{between(rows)} against {between(alone)}"
     if sign:
         return f"{words[0] if sign > 0 else words[1]} than alone in every seed, {numbers}"
     return f"whether {words[0]} than alone is not sure, {numbers}"
 
 
-def spread(values: pd.Series) -> str:
+def between(values: pd.Series) -> str:
     """Mean, and least to most."""
     known = values.dropna()
     if known.empty:
