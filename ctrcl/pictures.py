@@ -16,12 +16,13 @@ from matplotlib.patches import Patch
 
 from ctrcl import datasets, tables
 from ctrcl.datasets import Benchmark
-from ctrcl.drawing import DRAWN, PAGE, STYLE, Drawing, below, drawing
+from ctrcl.drawing import DRAWN, OKABE_ITO, PAGE, STYLE, Drawing, below, drawing
 from ctrcl.files import UserError
 from ctrcl.kept import experiments_of, samples_of
 from ctrcl.rows import read_rows
 
 ERRORS = {"missed": "#FFFF99", "false": "#FF00FF", "wrong class": "#00FFFF"}  # no class of a published data set
+WRONG = OKABE_ITO[5]  # where no class is coloured
 FACTORS = ("alignment", "similarity", "certainty", "weight")
 STEPS = (
     *("image", "truth", "soft\nlabel $p_y$", "error\nmask $M$"),
@@ -180,7 +181,7 @@ def _stepped(rows: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray, Any]], co
         panel(line[0], image)
         panel(line[1], image, coloured(truth, tuple(colours)))
         panel(line[3])
-        line[3].imshow(maps["error"], cmap=ListedColormap(["#EEEEEE", ERRORS["false"]]), vmin=0, vmax=1)
+        line[3].imshow(maps["error"], cmap=ListedColormap(["#EEEEEE", WRONG]), vmin=0, vmax=1)
         planes = (before, *(maps[factor] for factor in FACTORS), after)
         for ax, plane in zip((line[2], *line[4:]), planes, strict=True):
             panel(ax)

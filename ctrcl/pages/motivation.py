@@ -21,10 +21,10 @@ from ctrcl import datasets, ledger, statistics, tables
 from ctrcl.drawing import OKABE_ITO, PAGE, STYLE, Drawing, drawing, said
 from ctrcl.files import UserError
 from ctrcl.kept import samples_of
-from ctrcl.pictures import panel, picture, turned
+from ctrcl.pictures import WRONG, panel, picture, turned
 from ctrcl.rendering import Shown, framed, signed, spanned
 
-MISPLACED, TRUE = OKABE_ITO[5], "#DDDDDD"
+TRUE = "#DDDDDD"
 WORDS = {"cnn": "CNN", "transformer": "Transformer"}
 RANKS = ("median", "worst")
 FAR = 5  # pixels: the end of the colours
@@ -135,7 +135,7 @@ class Motivation:
         parts[0].colorbar(mapped, ax=axes, label="distance to the true boundary (px)", fraction=0.03, extend="max")
         for ax, line in zip(parts[1].subplots(2, 1), self.frame.to_dict("records"), strict=True):
             self._intervals(ax, line)
-        shown = [Patch(color=MISPLACED, label="predicted in the wrong place"), Patch(color=TRUE, label="truth")]
+        shown = [Patch(color=WRONG, label="predicted in the wrong place"), Patch(color=TRUE, label="truth")]
         note = f"{self.dataset}, trained alone; maps: first seed; right: mean and 95 % interval, all cases and seeds."
         look: Any = {"frameon": False, "ncols": 2, "title": said([note], benchmark), "title_fontsize": 7}
         figure.legend(handles=shown, loc="outside lower center", **look)
@@ -190,7 +190,7 @@ def _faulty(ax: Axes, found: Faults, truth: np.ndarray) -> Any:
     """The truth in grey, what is in the wrong place over it, and the predicted boundary by its distance."""
     shown = np.ones((*truth.shape, 3))
     shown[truth > 0] = mpl.colors.to_rgb(TRUE)
-    shown[found.misplaced] = mpl.colors.to_rgb(MISPLACED)
+    shown[found.misplaced] = mpl.colors.to_rgb(WRONG)
     panel(ax, shown, edge=True)
     mapped = ax.imshow(found.distance, cmap="cividis", vmin=0, vmax=FAR)
     contours(ax, truth, "black")
