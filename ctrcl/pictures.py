@@ -95,7 +95,7 @@ def legends(figure: Drawing, benchmark: Benchmark, note: str) -> None:
     verdicts = [Patch(facecolor=ERRORS[kind], edgecolor="#777777", linewidth=0.5, label=kind) for kind in kinds]
     classes = [Patch(color=c, label=name) for name, c in zip(benchmark.classes, benchmark.colours, strict=True)][1:]
     look: Any = {"frameon": False, "handlelength": 1, "columnspacing": 1, "title_fontsize": 7, "ncols": 5}
-    wrong, found = (Patch(alpha=0, label=text) for text in ("wrong:", "truth, and where it is found:"))
+    wrong, found = (Patch(alpha=0, label=text) for text in ("wrong:", "right:"))
     figure.legend(handles=[wrong, *verdicts], loc="outside upper center", **look)
     figure.legend(handles=[found, *classes], loc="outside lower center", title=note, **look)
 
