@@ -14,8 +14,9 @@ from ctrcl.files import write_text
 from ctrcl.statistics import Interval
 
 DASH = "–"
-HEAD = ["Method", "Fidelity", "Student"]
+HEAD = ["Method", "Student"]
 DSC = "DSC [95 %]"
+BRIEF = 28  # letters: a cell of a plain frame that is no longer stays in one line
 Column = tuple[str, Callable[[dict[Any, Any]], str]]  # its name, and what a row says there
 TEX = {"\\": r"\textbackslash{}", "–": "--", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 TEX |= {"<": "$<$", ">": "$>$"}
@@ -66,12 +67,23 @@ class Shown:
 
 
 def framed(frame: pd.DataFrame, notes: Sequence[str] = (), index: bool = False) -> Shown:
-    """A plain frame for Jupyter: three decimals, a dash for what is not there, no line broken; notes below it."""
+    """A plain frame for Jupyter: three decimals, a dash for what is not there, only sentences broken; notes below."""
     said = frame.map(lambda cell: plain(cell) if isinstance(cell, float) else cell).fillna(DASH)
-    table = said.to_html(index=index, border=0, justify="left")
+    safe = said.map(_unbroken).rename(columns=_escaped, index=_escaped)
+    table = safe.to_html(index=index, border=0, justify="left", escape=False)
     below = f'<ul style="font-size:90%">{_items(notes)}</ul>' if notes else ""
-    wide = f'<div style="overflow-x:auto;font-size:85%;white-space:nowrap">{table}</div>'
+    wide = f'<div style="overflow-x:auto;font-size:85%">{table}</div>'
     return Shown(f"{wide}{below}", markdown_of(said, notes, index))
+
+
+def _escaped(cell: Any) -> Any:
+    return html.escape(cell) if isinstance(cell, str) else cell
+
+
+def _unbroken(cell: Any) -> Any:
+    """A cell in HTML; a brief text in one line."""
+    brief = isinstance(cell, str) and len(cell) <= BRIEF
+    return f'<span style="white-space:nowrap">{html.escape(cell)}</span>' if brief else _escaped(cell)
 
 
 def markdown_of(said: pd.DataFrame, notes: Sequence[str], index: bool = False) -> str:
@@ -126,33 +138,40 @@ class Table:
     notes: list[str]
 
     def panels(self) -> list[list[Column]]:
-        """The columns of the two parts that are printed: how good and at what price, and where it is wrong."""
+        """The columns of the three parts that are printed: how good, where it is wrong, and of what and at what price.
+
+        Each part is as wide as a page of the site.
+        """
         unit, reference = self.frame["unit"].iloc[0], short(self.title(self.reference))
         good: list[Column] = [
-            ("Parameters", lambda row: f"{row['parameters'] / 1e6:.2f} M"),
-            ("GFLOPs", lambda row: plain(row["gflops"], 2)),
             (DSC, lambda row: spanned(row, "dsc")),
-            ("Seeds", lambda row: f"{plain(row['dsc_least'])} to {plain(row['dsc_most'])}"),
             (f"DSC to {reference} [95 %]", lambda row: self._gap(row)),
             ("p", lambda row: "< 0.001" if row["p_holm"] < 0.0005 else plain(row["p_holm"])),
             ("r", lambda row: signed(row["effect"], 2)),
             *((name.upper(), lambda row, name=name, n=n: plain(row[name], n)) for name, n in (("jac", 3), ("mae", 4))),
-            *((f"{n.upper()} ({unit})", lambda row, n=n: plain(row[n], 2)) for n in ("hd95", "assd")),
         ]
         if "published" in self.frame:
             stated: Column = ("DSC published", lambda row: plain(row["published"]))
-            good.insert(3, stated)
-            good.insert(4, ("ours less that", lambda row: signed(row["published_gap"])))
+            good.insert(1, stated)
+            good.insert(2, ("ours less that", lambda row: signed(row["published_gap"])))
         wrong: list[Column] = [
-            ("Counted", lambda row: f"{row['counted']}/{row['pairs']} ({row['patients']})"),
-            ("Distances", lambda row: f"{row['distances']}/{row['distances_of']}"),
+            *((f"{n.upper()} ({unit})", lambda row, n=n: plain(row[n], 2)) for n in ("hd95", "assd")),
             *((f"{n.upper()} filled", lambda row, n=n: plain(row[f"{n}_full"], 2)) for n in ("hd95", "assd")),
             (f"Boundary ({unit})", lambda row: plain(row["boundary_error"], 2)),
             ("Mislocalised", lambda row: percent(row["mislocalised"])),
             ("Overlooked", lambda row: percent(row["components_missed"])),
             ("False alarms", lambda row: str(row["false_alarms"])),
         ]
-        return [good, wrong]
+        about: list[Column] = [
+            ("Fidelity", lambda row: row["fidelity"]),
+            ("Kind", lambda row: row["kind"]),
+            ("Parameters", lambda row: f"{row['parameters'] / 1e6:.2f} M"),
+            ("GFLOPs", lambda row: plain(row["gflops"], 2)),
+            ("Seeds", lambda row: f"{plain(row['dsc_least'])} to {plain(row['dsc_most'])}"),
+            ("Counted", lambda row: f"{row['counted']}/{row['pairs']} ({row['patients']})"),
+            ("Distances", lambda row: f"{row['distances']}/{row['distances_of']}"),
+        ]
+        return [good, wrong, about]
 
     def _gap(self, row: dict[Any, Any]) -> str:
         if row["experiment"] in {self.reference, *self.frame["rival"]}:
@@ -168,13 +187,9 @@ class Table:
     ) -> list[list[str]]:
         lines, last = [[escape(name) for name in (*HEAD, *(name for name, _ in columns))]], ""
         for row in self.frame.to_dict("records"):
-            first = ["", ""] if row["experiment"] == last else [row["title"], row["fidelity"]]
-            who = (
-                row["student"]
-                if row["student"] == "ensemble"
-                else f"{row['student']}: {row['network']} ({row['kind']})"
-            )
-            told = [escape(cell) for cell in (*first, who)]
+            first = "" if row["experiment"] == last else row["title"]
+            who = row["student"] if row["student"] == "ensemble" else f"{row['student']}: {row['network']}"
+            told = [escape(cell) for cell in (first, who)]
             for name, say in columns:
                 cell = escape(say(row))
                 told.append(bold(cell) if name == DSC and row["bold"] else cell)
@@ -266,9 +281,12 @@ def _html(cells: list[list[str]]) -> str:
     lines = [f"<tr>{line}</tr>"]
     for row in body:
         rule = ' style="border-top:1px solid #999"' if row[0] else ""
-        line = "".join(f'<td style="text-align:left;white-space:nowrap">{cell}</td>' for cell in row)
+        breaks = ("normal", *["nowrap"] * (len(row) - 1))  # a long title may stand in two lines, a number may not
+        line = "".join(
+            f'<td style="text-align:left;white-space:{one}">{cell}</td>' for one, cell in zip(breaks, row, strict=True)
+        )
         lines.append(f"<tr{rule}>{line}</tr>")
-    return f'<div style="overflow-x:auto;font-size:85%"><table>{"".join(lines)}</table></div>'
+    return f'<div style="overflow-x:auto;font-size:85%;margin-bottom:1em"><table>{"".join(lines)}</table></div>'
 
 
 def short(title: str) -> str:

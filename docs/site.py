@@ -27,6 +27,11 @@ MODULES = sorted(
     path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
     for path in (ROOT / "ctrcl").rglob("*.py")
 )
+ACROSS = "Across data sets"
+ORDER = (
+    *("motivation", "framework", "main", "comparison", "qualitative", "rectification", "categories", "training"),
+    *("feature-space", "cost", "overview", "ablations", "claims"),
+)
 GUIDES = ("scaling", "metrics", "claims", "departures", "datasets")
 PAGES = {  # folders that have a page of their own
     "docs": "index.md",
@@ -170,22 +175,24 @@ def shown(notebook: Any, name: str, head: str, origin: Path) -> None:
 
 
 def results() -> None:
-    """The executed paper notebooks of every scale, with their tables and figures to take along."""
+    """The executed paper notebooks of every scale by data set, with their tables and figures to take along."""
     scales = [path for path in sorted((ROOT / "results").iterdir()) if (path / "notebooks").is_dir()]
     for scale in scales:
-        pages = sorted((scale / "notebooks").glob("*.ipynb"))
-        for path in pages:
+        parts: dict[str, dict[str, str]] = {}  # by data set: title by page
+        for path in sorted((scale / "notebooks").glob("*.ipynb"), key=lambda path: place(path.stem)):
+            part, notebook = group(path.stem, scale), nbformat.read(path, as_version=4)
+            title = titled(notebook, path.stem, part)
+            parts.setdefault(part, {})[path.stem] = title
             name = f"results/{scale.name}/{path.name}"
-            notebook = nbformat.read(path, as_version=4)
-            titled(notebook, path.stem, group(path.stem, scale))
             shown(notebook, name, downloads(scale, path), Path("notebooks/paper/page.ipynb"))
-        kinds: dict[str, list[str]] = {}
-        for path in pages:
-            kinds.setdefault(group(path.stem, scale), []).append(path.stem)
+        parts = {ACROSS: parts.pop(ACROSS), **dict(sorted(parts.items()))}
+        files = {part: part.lower().replace(" ", "-") for part in parts}
+        for part, pages in parts.items():
+            entries = [f"{title} <{stem}>" for stem, title in pages.items()]
+            write(f"results/{scale.name}/{files[part]}.md", f"# {part}\n\n{toc(entries, f'Scale {scale.name}')}")
         drawn = "Drawn data: they say nothing about patients." if scale.name in ("laptop", "smoke") else ""
-        parts = [toc(stems, kind) for kind, stems in kinds.items()]
-        text = "\n\n".join([f"# Scale {scale.name}\n\n{drawn}\n\n{scale_files(scale)}", *parts])
-        write(f"results/{scale.name}/index.md", text)
+        text = [f"# Scale {scale.name}", drawn, scale_files(scale), "\n".join(matrix(parts)), toc([*files.values()])]
+        write(f"results/{scale.name}/index.md", "\n\n".join(text))
     head = (
         "# Results\n\nEvery table and figure, drawn by notebooks that read nothing but `results/`, at every scale that"
     )
@@ -193,22 +200,40 @@ def results() -> None:
     write("results/index.md", f"{head}\n\n{toc([f'{scale.name}/index' for scale in scales], 'Scales', 2)}")
 
 
+def place(stem: str) -> tuple[int, str]:
+    """Where a page stands among the others; one that is not named in `ORDER` shows another comparison."""
+    found = [number for number, name in enumerate(ORDER) if f"{stem}-".startswith(f"{name}-")]
+    return found[-1] if found else ORDER.index("comparison"), stem
+
+
+def matrix(parts: dict[str, dict[str, str]]) -> Iterator[str]:
+    """What is shown (rows) of which data set: a table of links."""
+    yield "| what | of |\n|---|---|"
+    links: dict[str, list[str]] = {}
+    listed = [(stem, title, part) for part, pages in parts.items() for stem, title in pages.items()]
+    for stem, title, part in sorted(listed, key=lambda page: place(page[0])):
+        links.setdefault(title, []).append(f"[{'all data sets' if part == ACROSS else part}]({stem}.ipynb)")
+    for title, found in links.items():
+        yield f"| {title} | {', '.join(found)} |"
+
+
 def group(stem: str, scale: Path) -> str:
     """Under which heading a page stands: its data set, or all of them."""
     names = sorted((path.name for path in (scale / "cases").iterdir()), key=len, reverse=True)
-    return next((name for name in names if stem.endswith(f"-{name}")), "Across data sets")
+    return next((name for name in names if stem.endswith(f"-{name}")), ACROSS)
 
 
-def titled(notebook: Any, stem: str, dataset: str) -> None:
-    """The page's own title: a notebook of several tables and data sets says of which it is."""
+def titled(notebook: Any, stem: str, part: str) -> str:
+    """What a page shows; its own title says of which table and data set, which the notebook's does not."""
     heading, _, rest = notebook.cells[0].source.partition("\n")
     heading = heading.removeprefix("# ")
-    about = stem.removesuffix(f"-{dataset}")
+    about = stem.removesuffix(f"-{part}")
     if stem != about and not (ROOT / notebooks.PAPER / f"{about}.ipynb").exists():
         heading = f"Comparison: {about.replace('-', ' ')}"
     elif stem.startswith("overview-"):
         heading = f"{heading}: {stem.removeprefix('overview-')}"
-    notebook.cells[0].source = f"# {heading}{f', {dataset}' if stem != about else ''}\n{rest}"
+    notebook.cells[0].source = f"# {heading}{f', {part}' if stem != about else ''}\n{rest}"
+    return heading
 
 
 def downloads(scale: Path, page: Path) -> str:

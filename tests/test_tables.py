@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose
 
 from ctrcl import methods, reporting, rows, settings, statistics, tables
 from ctrcl.files import UserError, read_json, write_json
-from ctrcl.rendering import signed, spanned, tex
+from ctrcl.rendering import framed, signed, spanned, tex
 
 DATASET = factory.DATASET
 
@@ -386,15 +386,16 @@ def test_the_three_notations_carry_the_same_numbers_and_notes(table, tmp_path):
     frame = pd.read_csv(tmp_path / "main-x.y.csv", dtype={"experiment": str})
     lines = [[cell.strip(" |") for cell in line.split(" | ")] for line in md.splitlines() if line.startswith("| ")]
     rows = [[cell.strip() for cell in line.split(" & ")] for line in latex.splitlines() if " & " in line]
-    assert csv.count("\n") - 1 == len(frame) == len(lines) / 2 - 2 == len(rows) / 2 - 1  # two panels
+    assert csv.count("\n") - 1 == len(frame) == len(lines) / 3 - 2 == len(rows) / 3 - 1  # three panels
     good, wrong = lines[0], lines[len(frame) + 2]
     for number, numbers in enumerate(frame.to_dict("records")):
         dsc = spanned(numbers, "dsc")
         line, cells = lines[number + 2], rows[number + 1]
         assert line[good.index("DSC [95 %]")] == (f"**{dsc}**" if numbers["bold"] else dsc)
         assert cells[good.index("DSC [95 %]")] == (rf"\textbf{{{dsc}}}" if numbers["bold"] else dsc)
-        assert cells[good.index("HD95 (mm)")] == line[good.index("HD95 (mm)")] == f"{numbers['hd95']:.2f}"
+        assert cells[good.index("JAC")] == line[good.index("JAC")] == f"{numbers['jac']:.3f}"
         line = lines[len(frame) + 4 + number]
+        assert line[wrong.index("HD95 (mm)")] == f"{numbers['hd95']:.2f}"
         assert line[wrong.index("HD95 filled")] == f"{numbers['hd95_full']:.2f}"
         assert line[wrong.index("Mislocalised")] == f"{100 * numbers['mislocalised']:.1f} %"
     for note in table.notes:
@@ -448,3 +449,22 @@ def test_results_are_found_from_the_notebooks_folder(tmp_path):
     assert tables.find_results(tmp_path / "notebooks/paper").resolve() == (tmp_path / "results").resolve()
     with pytest.raises(UserError, match="no results"):
         tables.find_results(tmp_path / "notebooks/paper/none")
+
+
+def test_a_plain_frame_is_escaped_and_only_sentences_are_broken():
+    sentence = "a sentence that is longer than any number with its interval"
+    frame = pd.DataFrame({"a<b": ["x & y", sentence], "n": [0.12345, np.nan]}, index=["<i>", "k"])
+    shown = framed(frame, ["p < q"], index=True)
+    markup = shown._repr_html_()
+    for said in ("<th>a&lt;b</th>", "<th>&lt;i&gt;</th>", f"<td>{sentence}</td>", "<li>p &lt; q</li>"):
+        assert said in markup
+    for brief in ("x &amp; y", "0.123", "–"):
+        assert f'<span style="white-space:nowrap">{brief}</span>' in markup
+    assert "x & y" in repr(shown)
+    assert "span" not in repr(shown)
+
+
+def test_every_part_of_the_table_names_method_and_student(table):
+    heads = [cells[0] for cells in table.cells(str, str)]
+    assert [head[:2] for head in heads] == [["Method", "Student"]] * 3
+    assert heads[0][2:4] == ["DSC [95 %]", "DSC to Alone [95 %]"]  # what is asked first is seen first
