@@ -137,6 +137,8 @@ def between(values: pd.Series) -> str:
 def _scatter(ax: Axes, points: dict[str, np.ndarray], colours: Any) -> None:
     """Two components of both students together, or of one."""
     found, share, _ = principal(np.stack(list(points.values())), 2)
+    largest = max(np.nanmax(abs(found)), np.finfo(float).tiny)
+    found = np.round(found / largest, 6)  # the last digits differ from run to run, and would stand in the PDF
     for student, mine in zip(points, found, strict=True):
         for k, colour in enumerate(colours):
             look: Any = {"s": 7, "marker": MARKERS[student], "color": colour, "alpha": 0.7, "linewidths": 0}
