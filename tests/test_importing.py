@@ -646,6 +646,8 @@ def test_no_documented_way_leads_a_patient_into_git_or_into_the_remote_that_git_
 ):
     from test_pipeline import SKIP, run
 
+    from ctrcl.cli import MAIN
+
     folder = tmp_path / "ctrcl"
     monkeypatch.setenv("PYTHONPATH", str(folder))
     shutil.copytree(smoke.REPOSITORY, folder, ignore=shutil.ignore_patterns(*SKIP, "data"))
@@ -656,7 +658,7 @@ def test_no_documented_way_leads_a_patient_into_git_or_into_the_remote_that_git_
     run("ctrcl", "data", "import", "kvasir-seg", str(published), cwd=folder)
     tiny = ("data.kvasir-seg.size=32", "training.epochs=1", "training.batch=2", "machine.precision=32-true")
     run("ctrcl", "scale", "workstation", *tiny, cwd=folder)
-    trained = [f"train@workstation-kvasir-seg-{name}" for name in ("alone", "dml", "rlcl", "cfcl", "ctrcl")]
+    trained = [f"train@workstation-kvasir-seg-{name}" for name in MAIN]
     run("dvc", "repro", "-q", "settings", *trained, cwd=folder)
     run("ctrcl", "samples", "kvasir-seg", cwd=folder)
     kept = forbidden(folder)

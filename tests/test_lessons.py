@@ -267,6 +267,7 @@ def test_a_control_comes_after_its_still_figure(capsys):
     lessons.explore(lambda x: f"redrawn at {x}", "the still figure", x=(0, 4))
     said = capsys.readouterr().out
     assert said.startswith("the still figure")
+    assert notebooks.CONTROL in said
     assert "redrawn" not in said  # it stands in the control's own output
 
 
