@@ -16,11 +16,12 @@ import numpy as np
 import torch
 from methods import stepper, timed
 
-from ctrcl import methods, settings
-from ctrcl.batches import Batches
+from ctrcl import methods
+from ctrcl import config as settings
+from ctrcl.data.batches import Batches
 from ctrcl.models.students import Design, Student
-from ctrcl.settings import Augmentation
-from ctrcl.training import Team
+from ctrcl.config import Augmentation
+from ctrcl.engine.train import Team
 
 LAPTOP = ("laptop", ("resnet10t", "pvt_v2_b0"), 64, 8, 40)  # scale, students, pixels, batch, repeats
 PAPER = ("paper", ("resnet50", "pvt_v2_b2"), 224, 16, 3)

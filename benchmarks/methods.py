@@ -18,9 +18,10 @@ from collections.abc import Callable
 
 import torch
 
-from ctrcl import methods, settings
+from ctrcl import methods
+from ctrcl import config as settings
 from ctrcl.models.students import Design, Student, Teacher
-from ctrcl.training import Team
+from ctrcl.engine.train import Team
 
 PAIRS = {64: (("resnet10t", "pvt_v2_b0"), ("resnet18", "pvt_v2_b1"), 32, 8)}  # students, teachers, width, batch
 PAPER = (("resnet50", "pvt_v2_b2"), ("resnet101", "pvt_v2_b4"), 64, 2)

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from ctrcl.metrics import measure, surface_distances
+from ctrcl.engine.metrics import measure, surface_distances
 
 SHAPE, SPACING = (148, 512, 512), (3.0, 0.76, 0.76)
 ORGANS = {  # centre and radii, in mm

@@ -18,9 +18,9 @@ import nibabel as nib
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from ctrcl import datasets
-from ctrcl.datasets.nifti import inflated, parsed
-from ctrcl.preparation import cut
+from ctrcl import data as datasets
+from ctrcl.data.nifti import inflated, parsed
+from ctrcl.data.preparation import cut
 
 SHAPE, SPACING = (512, 512, 148), (0.76, 0.76, 3.0)
 

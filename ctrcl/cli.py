@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from ctrcl.files import UserError, advised
+from ctrcl.io import UserError, advised
 
 MAIN = ("alone", "dml", "rlcl", "cfcl", "ctrcl")  # what the stages of `dvc.yaml` draw side by side
 app = typer.Typer(
@@ -68,7 +68,7 @@ def _fail(message: str) -> int:
 @data.callback()
 def in_force() -> None:
     """Know the data sets that the settings in force declare."""
-    from ctrcl import settings
+    from ctrcl import config as settings
 
     if settings.PARAMS.exists():
         settings.load()
@@ -77,7 +77,7 @@ def in_force() -> None:
 @data.command("list")
 def data_list() -> None:
     """Every data set: classes, where its files belong, whether they are there."""
-    from ctrcl import datasets
+    from ctrcl import data as datasets
 
     for name in datasets.KNOWN:
         benchmark = datasets.get(name)
@@ -95,7 +95,7 @@ def data_import(
     """Check a data set in a folder, zip or tar and bring it to external/NAME, all of it or nothing."""
     import signal
 
-    from ctrcl import importing
+    from ctrcl.data import importing
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # like Ctrl-C, so that what is staged is removed
     importing.bring(name, path)
@@ -104,7 +104,8 @@ def data_import(
 @data.command("verify")
 def data_verify(name: str) -> None:
     """Read every case of a data set that is here and report what is right, what is odd and what stops."""
-    from ctrcl import datasets, verifying
+    from ctrcl import data as datasets
+    from ctrcl.data import verify as verifying
 
     report = verifying.verify(name, datasets.get(name).folder)
     print(report)
@@ -117,8 +118,9 @@ def results_verify(
     scale: Annotated[str | None, typer.Argument(help="a scale that has results; none: the one in force")] = None,
 ) -> None:
     """Compute every table anew from its rows and compare; name what is missing, left over, edited or unproven."""
-    from ctrcl import checking, settings
-    from ctrcl.files import UserError
+    from ctrcl import config as settings
+    from ctrcl.io import UserError
+    from ctrcl.report import compare as checking
 
     name = scale or settings.load().scale
     if problems := checking.verify(Path("results"), name):
@@ -134,7 +136,7 @@ def results_compare(
     second: Annotated[Path, typer.Argument(help="another one: later, or of another machine")],
 ) -> None:
     """Show two folders of results side by side, with paired differences."""
-    from ctrcl import checking
+    from ctrcl.report import compare as checking
 
     for line in checking.told(checking.compare(first, second)):
         print(line)
@@ -148,8 +150,9 @@ def scale(
     overrides: Annotated[list[str] | None, typer.Argument(help="e.g. training.epochs=3")] = None,
 ) -> None:
     """Compose params.yaml from conf/; without a name, check it and keep a copy beside the results of its scale."""
-    from ctrcl import methods, settings
-    from ctrcl.files import read_text, write_text
+    from ctrcl import config as settings
+    from ctrcl import methods
+    from ctrcl.io import read_text, write_text
 
     values = settings.compose(name, overrides) if name else settings.read_yaml(settings.PARAMS)
     chosen = settings.parse(values, f"{settings.CONF}/{name}.yaml" if name else str(settings.PARAMS))
@@ -171,7 +174,10 @@ def scale(
 @app.command()
 def prepare(dataset: Dataset) -> None:
     """Resize a data set's images to the size of the scale in force, into memory-mapped arrays."""
-    from ctrcl import datasets, preparation, runs, settings
+    from ctrcl import config as settings
+    from ctrcl import data as datasets
+    from ctrcl.data import preparation
+    from ctrcl.engine import run as runs
 
     chosen = settings.load()
     target = runs.Places(chosen.scale, dataset).prepared
@@ -182,7 +188,8 @@ def prepare(dataset: Dataset) -> None:
 @app.command()
 def train(dataset: Dataset, experiment: Experiment) -> None:
     """Train and evaluate one experiment on one data set, all seeds; interrupted, it resumes."""
-    from ctrcl import runs, settings
+    from ctrcl import config as settings
+    from ctrcl.engine import run as runs
 
     runs.train(settings.load(), dataset, experiment)
 
@@ -190,7 +197,8 @@ def train(dataset: Dataset, experiment: Experiment) -> None:
 @app.command()
 def evaluate(dataset: Dataset, experiment: Experiment) -> None:
     """Compute the metrics again from the kept label maps; needs no weights."""
-    from ctrcl import runs, settings
+    from ctrcl import config as settings
+    from ctrcl.engine import run as runs
 
     runs.evaluate(settings.load(), dataset, experiment)
 
@@ -198,8 +206,8 @@ def evaluate(dataset: Dataset, experiment: Experiment) -> None:
 @app.command()
 def samples(dataset: Dataset) -> None:
     """Keep what the figures are drawn from: best, median and worst case of training alone, for each main experiment."""
-    from ctrcl import samples as drawn
-    from ctrcl import settings
+    from ctrcl import config as settings
+    from ctrcl.engine import samples as drawn
 
     drawn.collect(settings.load(), dataset)
 
@@ -211,7 +219,8 @@ def notebook(
     table: Annotated[str | None, typer.Option(help="the table that `comparison` shows")] = None,
 ) -> None:
     """Execute notebooks/paper/NAME.ipynb on a data set of the scale in force, into results/."""
-    from ctrcl import notebooks, settings
+    from ctrcl import config as settings
+    from ctrcl.report import notebook as notebooks
 
     chosen = settings.load()
     if dataset:
@@ -233,8 +242,9 @@ def report(
     readme: Annotated[bool, typer.Option("--readme", help="write the README's tables anew instead")] = False,
 ) -> None:
     """Name the tables, figures and notebooks of the scale in force, and print its main table."""
-    from ctrcl import reporting, settings
-    from ctrcl.files import read_text, write_text
+    from ctrcl import config as settings
+    from ctrcl.io import read_text, write_text
+    from ctrcl.report import summary as reporting
 
     if readme:
         write_text("README.md", reporting.refreshed(read_text("README.md"), Path("results")))
@@ -249,7 +259,7 @@ def predict(
     output: Annotated[Path, typer.Option("-o", "--output", help="folder for the label maps")],
 ) -> None:
     """Segment images with one student; not for clinical use."""
-    from ctrcl import prediction
+    from ctrcl.engine import predict as prediction
 
     in_force()
     prediction.predict(weights, images, output)
@@ -261,7 +271,7 @@ def export(
     output: Annotated[Path, typer.Option("-o", "--output", help="folder for the .safetensors and the .onnx")],
 ) -> None:
     """Copy one student as safetensors and write it as ONNX: image in [0, 1] in, class probabilities out."""
-    from ctrcl import exporting
+    from ctrcl.engine import export as exporting
 
     for path in exporting.export(weights, output):
         print(path)

@@ -18,7 +18,9 @@ from typing import Any
 
 import nbformat
 
-from ctrcl import datasets, files, notebooks
+from ctrcl import data as datasets
+from ctrcl import io as files
+from ctrcl.report import notebook as notebooks
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "artifacts/site"
@@ -145,7 +147,7 @@ def data_sets() -> Iterator[str]:
         about = "Drawn for this project: says nothing about patients." if benchmark.drawn else benchmark.citation
         yield f"## {name}\n\n{about}\n"
         yield f"- classes: {', '.join(benchmark.classes)}"
-        yield f"- layout and reading: [`{reader}.py`](/api/ctrcl.datasets.{reader}.md); lies in `{benchmark.folder}/`"
+        yield f"- layout and reading: [`{reader}.py`](/api/ctrcl.data.{reader}.md); lies in `{benchmark.folder}/`"
         if not benchmark.drawn:
             yield f"- terms: {benchmark.terms}\n- where to ask for it: {benchmark.source}"
         yield ""

@@ -12,8 +12,8 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from ctrcl.datasets import m2caiseg
-from ctrcl.datasets.phantom_shapes import write_nifti
+from ctrcl.data import m2caiseg
+from ctrcl.phantoms.shapes import write_nifti
 
 SPACING = (1.5, 1.25, 8.0)
 SHAPE = (13, 10, 5)

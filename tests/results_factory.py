@@ -7,8 +7,11 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from ctrcl import datasets, rows, runs, settings
-from ctrcl.files import read_json, sha256, write_json, write_text
+from ctrcl import config as settings
+from ctrcl import data as datasets
+from ctrcl import io as rows
+from ctrcl.engine import run as runs
+from ctrcl.io import read_json, sha256, write_json, write_text
 
 DATASET = "phantom-cardiac"
 GAIN = {"alone": 0.0, "dml": 0.01, "rlcl": 0.02, "cfcl": 0.0, "ctrcl": 0.06, "teachers": 0.1, "kd": 0.05}  # of DSC
@@ -153,7 +156,7 @@ def pictures() -> tuple[np.ndarray, np.ndarray]:
 
 
 def samples(truth: np.ndarray, image: np.ndarray, rng: np.random.Generator, experiment: str) -> dict[str, np.ndarray]:
-    """The arrays of `ctrcl.samples`, from a prediction that is the truth moved by two pixels and blurred."""
+    """The arrays of `ctrcl.engine.samples`, from a prediction that is the truth moved by two pixels and blurred."""
     kept = {"rank": np.array(["best", "median", "worst"]), "case": np.array(["0002", "0006", "0009"])}
     kept |= {"dsc": np.array([0.9, 0.7, 0.5]), "slice": np.array([4, 5, 6]), "image": image, "truth": truth}
     for student in ("a", "b"):

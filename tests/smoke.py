@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ctrcl import settings
-from ctrcl.files import write_json
-from ctrcl.runs import Places
+from ctrcl import config as settings
+from ctrcl.engine.run import Places
+from ctrcl.io import write_json
 
 REPOSITORY = Path(__file__).parent.parent
 

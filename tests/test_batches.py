@@ -10,12 +10,24 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctrcl import batches, settings
-from ctrcl.batches import MEAN, POINTS, STD, Batches, augment, displacement, draw, draw_bend, generator, standardised
-from ctrcl.files import UserError
+from ctrcl import config as settings
+from ctrcl.config import Augmentation
+from ctrcl.data import batches
+from ctrcl.data.batches import (
+    MEAN,
+    POINTS,
+    STD,
+    Batches,
+    augment,
+    displacement,
+    draw,
+    draw_bend,
+    generator,
+    standardised,
+)
+from ctrcl.data.preparation import Prepared
+from ctrcl.io import UserError
 from ctrcl.losses.targets import IGNORE
-from ctrcl.preparation import Prepared
-from ctrcl.settings import Augmentation
 
 NONE = {"flip": 0.0, "rotation": 0.0, "scale": 0.0, "brightness": 0.0, "contrast": 0.0, "gamma": 0.0}
 OFF = {"elastic": 0.0, "noise": 0.0}

@@ -8,9 +8,13 @@ import pandas as pd
 import pytest
 import results_factory as factory
 
-from ctrcl import checking, ledger, rows, statistics, tables
-from ctrcl.files import UserError
-from ctrcl.pages import cost
+from ctrcl import io as rows
+from ctrcl.io import UserError
+from ctrcl.report import claims as ledger
+from ctrcl.report import compare as checking
+from ctrcl.report import stats as statistics
+from ctrcl.report import tables
+from ctrcl.report.figures import cost
 
 DATASET = factory.DATASET
 

@@ -6,7 +6,7 @@ import pytest
 import smoke
 from PIL import Image
 
-from ctrcl.files import UserError, replacing, write_text
+from ctrcl.io import UserError, replacing, write_text
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def cardiac_weights(tmp_path):
 
 @pytest.mark.parametrize("axes", ["RAS", "LPS", "PIR"])
 def test_a_predicted_volume_keeps_the_geometry_of_its_image(tmp_path, cardiac_weights, axes):
-    from ctrcl import prediction
+    from ctrcl.engine import predict as prediction
 
     rng = np.random.default_rng(0)
     ras = nib.Nifti1Image(rng.normal(100, 20, (30, 40, 3)).astype(np.float32), np.diag([1.5, 1.5, 10, 1]))
@@ -90,7 +90,7 @@ def test_a_predicted_volume_keeps_the_geometry_of_its_image(tmp_path, cardiac_we
 
 
 def test_a_predicted_photograph_has_its_images_size(tmp_path):
-    from ctrcl import prediction
+    from ctrcl.engine import predict as prediction
     from ctrcl.models.students import Design, Student, save
 
     save(Student(Design("resnet10t", 3, 2, 64, width=16)), tmp_path / "a.safetensors", {"dataset": "phantom-polyp"})
@@ -102,7 +102,7 @@ def test_a_predicted_photograph_has_its_images_size(tmp_path):
 
 
 def test_predict_refuses_what_it_cannot_segment(tmp_path, cardiac_weights):
-    from ctrcl import prediction
+    from ctrcl.engine import predict as prediction
 
     Image.new("RGB", (50, 70)).save(tmp_path / "x.png")
     with pytest.raises(UserError, match=r"x\.png: this student was trained on phantom-cardiac and reads \.nii"):

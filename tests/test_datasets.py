@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ctrcl import datasets
-from ctrcl.datasets import acdc, kvasir, synapse
-from ctrcl.datasets.phantom_shapes import write_nifti
-from ctrcl.files import UserError
+from ctrcl import data as datasets
+from ctrcl.data import acdc, kvasir, synapse
+from ctrcl.io import UserError
+from ctrcl.phantoms.shapes import write_nifti
 
 SHARED = Path(os.environ.get("CTRCL_SHARED", Path(__file__).parents[2] / "shared" / "data"))
 SPACING = (1.5, 1.25, 8.0)

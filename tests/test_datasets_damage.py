@@ -8,11 +8,11 @@ import pytest
 from lookalikes import FORMS, bellies, bellies_scaled, cells, clusters, corners, frames, hearts, hearts_h5, kvasir, own
 from mutations import headed, spaced, swapped, valued
 
-from ctrcl.datasets import acdc, isic2017, m2caiseg, sipakmed, synapse
-from ctrcl.datasets import kvasir as kvasir_reader
-from ctrcl.datasets import own as own_reader
-from ctrcl.datasets.pairs import paired, picture
-from ctrcl.files import UserError, read_json
+from ctrcl.data import acdc, isic2017, m2caiseg, sipakmed, synapse
+from ctrcl.data import kvasir as kvasir_reader
+from ctrcl.data import own as own_reader
+from ctrcl.data.pairs import paired, picture
+from ctrcl.io import UserError, read_json
 
 
 def complaint(call, *arguments) -> str:

@@ -20,9 +20,11 @@ from hypothesis import strategies as st
 from lookalikes import FORMS
 from mutations import TABLE, Mutation, cut, flipped, flipped_inside, swapped
 
-from ctrcl import datasets, preparation, verifying
-from ctrcl.cases import Case
-from ctrcl.files import UserError
+from ctrcl import data as datasets
+from ctrcl.data import preparation
+from ctrcl.data import verify as verifying
+from ctrcl.data.case import Case
+from ctrcl.io import UserError
 
 SAMPLE = 40  # trials of a form in the quick test
 

@@ -9,11 +9,13 @@ import pytest
 from lookalikes import COLOURS, FORMS, SIZE, block, corners, own, photo, save, write_h5
 from PIL import Image
 
-from ctrcl import datasets, preparation, settings, verifying
-from ctrcl.datasets import PALETTE, flare22, isic2017, m2caiseg, sipakmed, synapse
-from ctrcl.datasets import own as own_reader
-from ctrcl.files import UserError
-from ctrcl.pictures import ERRORS
+from ctrcl import config as settings
+from ctrcl import data as datasets
+from ctrcl.data import PALETTE, flare22, isic2017, m2caiseg, preparation, sipakmed, synapse
+from ctrcl.data import own as own_reader
+from ctrcl.data import verify as verifying
+from ctrcl.io import UserError
+from ctrcl.report.pictures import ERRORS
 
 
 @pytest.fixture(autouse=True)
@@ -339,7 +341,7 @@ def test_a_stanza_makes_a_data_set_of_a_folder(tmp_path):
         "name": "mine",
         "folder": "external/mine",
         "reader": "own",
-        "split": "ctrcl/datasets/own.py",
+        "split": "ctrcl/data/own.py",
     }
     assert chosen.size("mine") == 32
     assert datasets.get("mine").colours == PALETTE[:3]

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from ctrcl import exporting
-from ctrcl.files import UserError
-from ctrcl.inference import probabilities
+from ctrcl.engine import export as exporting
+from ctrcl.engine.infer import probabilities
+from ctrcl.io import UserError
 from ctrcl.models.networks import NETWORKS
 from ctrcl.models.students import Design, Student, load, save
 

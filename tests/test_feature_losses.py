@@ -20,7 +20,7 @@ from torch.nn import functional
 from torch.testing import assert_close
 from torchdistill.losses.mid_level import ATLoss
 
-from ctrcl.files import UserError
+from ctrcl.io import UserError
 from ctrcl.losses import features as room
 from ctrcl.losses.features import MaskedGeneration, Projection, matched, mcl
 

@@ -7,10 +7,12 @@ import results_factory as factory
 from matplotlib.text import Text
 from numpy.testing import assert_allclose
 
-from ctrcl import datasets, drawing, figures, kept, pictures, tables
-from ctrcl.files import UserError
-from ctrcl.pages import ablations, categories, feature_space, framework, motivation, training
-from ctrcl.rows import read_rows
+from ctrcl import data as datasets
+from ctrcl.io import UserError, read_rows
+from ctrcl.report import kept, pictures, tables
+from ctrcl.report import plots as figures
+from ctrcl.report import style as drawing
+from ctrcl.report.figures import ablations, categories, feature_space, framework, motivation, training
 
 DATASET = factory.DATASET
 

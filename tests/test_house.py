@@ -235,7 +235,7 @@ def test_the_remote_that_git_carries_holds_the_embedded_data_and_nothing_else():
 
 
 def test_the_readmes_tables_are_those_of_the_results():
-    from ctrcl import reporting
+    from ctrcl.report import summary as reporting
 
     text = (REPOSITORY / "README.md").read_text()
     assert "<!-- table:laptop/phantom-cardiac -->" in text

@@ -21,9 +21,10 @@ import smoke
 from PIL import Image
 from test_datasets import shared
 
-from ctrcl import archives, downloads, importing, verifying
-from ctrcl.datasets.phantom_shapes import write_nifti
-from ctrcl.files import UserError, sha256, write_json
+from ctrcl.data import archives, downloads, importing
+from ctrcl.data import verify as verifying
+from ctrcl.io import UserError, sha256, write_json
+from ctrcl.phantoms.shapes import write_nifti
 
 SPLIT = {"train": ["c0", "c1"], "validation": ["c2"], "test": ["c3"]}
 
@@ -652,7 +653,7 @@ def test_no_documented_way_leads_a_patient_into_git_or_into_the_remote_that_git_
     monkeypatch.setenv("PYTHONPATH", str(folder))
     shutil.copytree(smoke.REPOSITORY, folder, ignore=shutil.ignore_patterns(*SKIP, "data"))
     (folder / "dvc.lock").unlink(missing_ok=True)
-    write_json(folder / "ctrcl/datasets/splits/kvasir-seg.json", SPLIT)  # of the four images that are drawn here
+    write_json(folder / "ctrcl/data/splits/kvasir-seg.json", SPLIT)  # of the four images that are drawn here
     for words in (["init", "-q"], ["add", "-A"], ["-c", "user.name=x", "-c", "user.email=x@x", "commit", "-qm", "x"]):
         run("git", *words, cwd=folder)
     run("ctrcl", "data", "import", "kvasir-seg", str(published), cwd=folder)

@@ -8,10 +8,14 @@ import pytest
 import results_factory as factory
 import yaml
 
-from ctrcl import ledger, rows, settings, statistics, tables
-from ctrcl.datasets import KNOWN
-from ctrcl.files import UserError, read_json, write_json
-from ctrcl.statistics import Interval
+from ctrcl import config as settings
+from ctrcl import io as rows
+from ctrcl.data import KNOWN
+from ctrcl.io import UserError, read_json, write_json
+from ctrcl.report import claims as ledger
+from ctrcl.report import stats as statistics
+from ctrcl.report import tables
+from ctrcl.report.stats import Interval
 
 YES, NO, MAYBE, NEVER = ledger.SUPPORTED, ledger.CONTRADICTED, ledger.UNDECIDED, ledger.UNTESTED
 DATASET = factory.DATASET

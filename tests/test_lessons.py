@@ -15,11 +15,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ctrcl import drawing, lessons, notebooks
-from ctrcl.controls import redrawn
+from ctrcl import lessons
 from ctrcl.losses.logits import kd, kl
 from ctrcl.losses.soft_labels import dml, rectify
 from ctrcl.methods import METHODS
+from ctrcl.report import notebook as notebooks
+from ctrcl.report import style as drawing
+from ctrcl.report.controls import redrawn
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "notebooks/lessons"

@@ -10,8 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ctrcl import methods, settings
-from ctrcl.files import UserError
+from ctrcl import config as settings
+from ctrcl import methods
+from ctrcl.engine.train import Team
+from ctrcl.io import UserError
 from ctrcl.losses import logits, soft_labels
 from ctrcl.losses.segmentation import dice
 from ctrcl.losses.targets import IGNORE
@@ -19,7 +21,6 @@ from ctrcl.methods.dual_distillation import multi_scale
 from ctrcl.methods.objective import Step
 from ctrcl.methods.online import drawn
 from ctrcl.models.students import Design, Prediction, Student, Teacher, count, load, save
-from ctrcl.training import Team
 
 WIDTHS = {"a": [8, 12, 16, 20], "b": [6, 8, 10, 12]}
 THEIRS = {"a": [10, 14, 18, 22], "b": [4, 6, 8, 16]}

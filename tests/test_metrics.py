@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.ndimage import binary_dilation
 
-from ctrcl import metrics
-from ctrcl.files import UserError
-from ctrcl.metrics import measure, overlap, surface_distances
+from ctrcl.engine import metrics
+from ctrcl.engine.metrics import measure, overlap, surface_distances
+from ctrcl.io import UserError
 
 PAGE = (Path(__file__).parent.parent / "docs" / "metrics.md").read_text()
 

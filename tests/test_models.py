@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from ctrcl.files import UserError
-from ctrcl.inference import price
+from ctrcl.engine.infer import price
+from ctrcl.io import UserError
 from ctrcl.models.decoders import Decoder, SelectiveFusion
 from ctrcl.models.encoders import STRIDES, Encoder
 from ctrcl.models.networks import NETWORKS as WHOLE

@@ -4,8 +4,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from ctrcl.datasets.nifti import read
-from ctrcl.files import UserError
+from ctrcl.data.nifti import read
+from ctrcl.io import UserError
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])

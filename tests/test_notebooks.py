@@ -7,8 +7,8 @@ import nbformat
 import pytest
 import results_factory as factory
 
-from ctrcl import notebooks
-from ctrcl.files import UserError
+from ctrcl.io import UserError
+from ctrcl.report import notebook as notebooks
 
 ROOT = Path(__file__).parent.parent
 COMMITTED = sorted((ROOT / "notebooks").rglob("*.ipynb"))

@@ -6,9 +6,10 @@ import pytest
 import results_factory as factory
 from scipy.stats import rankdata
 
-from ctrcl import overview, rows, statistics, tables
-from ctrcl.files import UserError
-from ctrcl.rows import STUDENTS
+from ctrcl import io as rows
+from ctrcl.io import STUDENTS, UserError
+from ctrcl.report import overview, tables
+from ctrcl.report import stats as statistics
 
 ORDER = ["alone", "dml", "rlcl", "cfcl", "ctrcl"]
 

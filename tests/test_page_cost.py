@@ -8,9 +8,11 @@ import pytest
 import results_factory as factory
 from numpy.testing import assert_allclose
 
-from ctrcl import drawing, statistics, tables
-from ctrcl.files import UserError, read_json, write_json
-from ctrcl.pages import cost
+from ctrcl.io import UserError, read_json, write_json
+from ctrcl.report import stats as statistics
+from ctrcl.report import style as drawing
+from ctrcl.report import tables
+from ctrcl.report.figures import cost
 
 
 @pytest.fixture

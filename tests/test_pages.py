@@ -8,10 +8,13 @@ import pytest
 import results_factory as factory
 from numpy.testing import assert_allclose
 
-from ctrcl import kept, ledger, metrics, notebooks, statistics, tables
-from ctrcl.files import UserError
-from ctrcl.pages import ablations, categories, feature_space, framework, motivation, rectification, training
-from ctrcl.rows import read_rows
+from ctrcl.engine import metrics
+from ctrcl.io import UserError, read_rows
+from ctrcl.report import claims as ledger
+from ctrcl.report import kept, tables
+from ctrcl.report import notebook as notebooks
+from ctrcl.report import stats as statistics
+from ctrcl.report.figures import ablations, categories, feature_space, framework, motivation, rectification, training
 
 ROOT = Path(__file__).parent.parent
 DATASET = factory.DATASET

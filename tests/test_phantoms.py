@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ctrcl import datasets
-from ctrcl.datasets import phantom_abdomen, phantom_cardiac, phantoms
-from ctrcl.files import UserError
+from ctrcl import data as datasets
+from ctrcl import phantoms
+from ctrcl.io import UserError
+from ctrcl.phantoms import abdomen as phantom_abdomen
+from ctrcl.phantoms import cardiac as phantom_cardiac
 
 DATA = Path(__file__).parents[1] / "data"
 GREY = {"phantom-polyp": 2, "phantom-cardiac": phantom_cardiac.STEP, "phantom-abdomen": phantom_abdomen.STEP}
@@ -96,9 +98,7 @@ def test_drawing_replaces_a_folder_whole(tmp_path, monkeypatch):
 
 
 def test_the_program_says_how_to_use_it():
-    done = subprocess.run(
-        [sys.executable, "-m", "ctrcl.datasets.phantoms"], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-m", "ctrcl.phantoms"], capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "phantoms FOLDER" in done.stderr
 

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ctrcl import datasets, preparation, settings
-from ctrcl.datasets import phantoms
-from ctrcl.evaluation import evaluate
-from ctrcl.files import UserError, sha256, write_arrays, write_text
-from ctrcl.preparation import Prepared, cut, prepare
-from ctrcl.rows import STUDENTS
+from ctrcl import config as settings
+from ctrcl import data as datasets
+from ctrcl import phantoms
+from ctrcl.data import preparation
+from ctrcl.data.preparation import Prepared, cut, prepare
+from ctrcl.engine.evaluate import evaluate
+from ctrcl.io import STUDENTS, UserError, sha256, write_arrays, write_text
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def test_a_perfect_prediction_survives_the_way_down_and_up(drawn, tmp_path, name
     """Labels at the prepared size, enlarged as probabilities are, against the truth on the original grid: rows."""
     import torch
 
-    from ctrcl.inference import on_grid
+    from ctrcl.engine.infer import on_grid
 
     prepare(name, drawn / name, size, tmp_path / "data")
     data, classes = Prepared(tmp_path / "data"), datasets.get(name).classes

@@ -12,9 +12,8 @@ import pandas as pd
 import pytest
 import smoke
 
-from ctrcl import runs
-from ctrcl.files import UserError, read_json
-from ctrcl.rows import COLUMNS
+from ctrcl.engine import run as runs
+from ctrcl.io import COLUMNS, UserError, read_json
 
 LONG = ["training.epochs=3", "training.steps_per_epoch=15", "machine.checkpoint_seconds=0.2"]
 RUN = ("train", "phantom-cardiac", "ctrcl")
@@ -102,9 +101,9 @@ def test_mae_is_that_of_the_probabilities_on_the_original_grid(whole, monkeypatc
     import numpy as np
     import torch
 
-    from ctrcl.inference import on_grid, probabilities
+    from ctrcl.data.preparation import Prepared
+    from ctrcl.engine.infer import on_grid, probabilities
     from ctrcl.models.students import load
-    from ctrcl.preparation import Prepared
 
     monkeypatch.chdir(whole)
     places = runs.Places("smoke", "phantom-cardiac", "ctrcl")
@@ -124,8 +123,9 @@ def test_mae_is_that_of_the_probabilities_on_the_original_grid(whole, monkeypatc
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # NumPy leaves a damaged archive open
 def test_label_maps_that_cannot_be_read_are_named(copy, monkeypatch):
-    from ctrcl import evaluation, settings
-    from ctrcl.preparation import Prepared
+    from ctrcl import config as settings
+    from ctrcl.data.preparation import Prepared
+    from ctrcl.engine import evaluate as evaluation
 
     monkeypatch.chdir(copy)
     places = runs.Places("smoke", "phantom-cardiac", "ctrcl")

@@ -9,11 +9,12 @@ import smoke
 import torch
 from numpy.testing import assert_allclose
 
-from ctrcl import methods, samples
+from ctrcl import methods
+from ctrcl.engine import samples
+from ctrcl.engine.run import Places
+from ctrcl.io import COLUMNS, write_rows
 from ctrcl.models.students import Design, Student, save, save_tensors
-from ctrcl.rows import COLUMNS, write_rows
-from ctrcl.runs import Places
-from ctrcl.spaces import principal
+from ctrcl.report.spaces import principal
 
 DATASET = "phantom-cardiac"
 

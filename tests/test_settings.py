@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ctrcl import methods, settings
-from ctrcl.files import UserError
+from ctrcl import config as settings
+from ctrcl import methods
+from ctrcl.io import UserError
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -44,7 +45,7 @@ def test_the_main_table_has_the_experiments_that_dvc_yaml_names():
 
 
 def test_a_run_depends_on_the_sources_that_dvc_yaml_names():
-    from ctrcl import runs
+    from ctrcl.engine import run as runs
 
     stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
     named = {dep.removeprefix("ctrcl/") for dep in stages["train"]["do"]["deps"] if dep.startswith("ctrcl/")}

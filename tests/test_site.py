@@ -12,7 +12,7 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 import pytest
 from browsing import browser, needed
 
-from ctrcl import notebooks
+from ctrcl.report import notebook as notebooks
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.slow

@@ -21,7 +21,7 @@ from strategies import (
 from torch import Tensor
 from torch.testing import assert_close
 
-from ctrcl.files import UserError
+from ctrcl.io import UserError
 from ctrcl.losses.logits import kl
 from ctrcl.losses.soft_labels import (
     FACTORS,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from ctrcl.spaces import cosines, likeness, principal, separation
+from ctrcl.report.spaces import cosines, likeness, principal, separation
 
 RNG = np.random.default_rng(0)
 POINTS = RNG.normal(0, 1, (7, 3, 5)) * [5, 3, 2, 1, 0.5]

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose
 
-from ctrcl import statistics
-from ctrcl.statistics import interval, paired, seed_spread
+from ctrcl.report import stats as statistics
+from ctrcl.report.stats import interval, paired, seed_spread
 
 
 def rows_of(values: np.ndarray, cases: int = 1) -> pd.DataFrame:

@@ -12,9 +12,14 @@ import pytest
 import results_factory as factory
 from numpy.testing import assert_allclose
 
-from ctrcl import methods, reporting, rows, settings, statistics, tables
-from ctrcl.files import UserError, read_json, write_json
-from ctrcl.rendering import framed, signed, spanned, tex
+from ctrcl import config as settings
+from ctrcl import io as rows
+from ctrcl import methods
+from ctrcl.io import UserError, read_json, write_json
+from ctrcl.report import stats as statistics
+from ctrcl.report import summary as reporting
+from ctrcl.report import tables
+from ctrcl.report.rendering import framed, signed, spanned, tex
 
 DATASET = factory.DATASET
 

@@ -7,11 +7,14 @@ import pytest
 import smoke
 import torch
 
-from ctrcl import inference, runs, settings, training
-from ctrcl.files import UserError, read_json
+from ctrcl import config as settings
+from ctrcl.data.preparation import Prepared
+from ctrcl.engine import infer as inference
+from ctrcl.engine import run as runs
+from ctrcl.engine import train as training
+from ctrcl.engine.run import Places
+from ctrcl.io import UserError, read_json
 from ctrcl.models.students import load
-from ctrcl.preparation import Prepared
-from ctrcl.runs import Places
 
 DATASET = "phantom-cardiac"
 

@@ -115,8 +115,8 @@ def explore(draw: Callable[..., Any], still: Any, **controls: Any) -> None:
     from IPython.display import display
     from ipywidgets import VBox, interactive
 
-    from ctrcl.controls import redrawn
-    from ctrcl.notebooks import CONTROL
+    from ctrcl.report.controls import redrawn
+    from ctrcl.report.notebook import CONTROL
 
     knobs = {name: interactive.widget_from_abbrev(value) for name, value in controls.items()}
     for name, knob in knobs.items():

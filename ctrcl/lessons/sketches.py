@@ -10,9 +10,12 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 
-from ctrcl import datasets, drawing, preparation
-from ctrcl.cases import Case
-from ctrcl.datasets import phantom_cardiac, phantoms
+from ctrcl import data as datasets
+from ctrcl import phantoms
+from ctrcl.data import preparation
+from ctrcl.data.case import Case
+from ctrcl.phantoms import cardiac as phantom_cardiac
+from ctrcl.report import style as drawing
 
 HEART = "phantom-cardiac"
 

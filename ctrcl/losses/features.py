@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ctrcl.files import UserError
+from ctrcl.io import UserError
 from ctrcl.losses.relations import cirkd_batch, dots, emkd_region, ifvd, matched, mcl, widened
 
 __all__ = [

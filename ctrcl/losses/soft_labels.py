@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 from torch.nn import functional
 
-from ctrcl.files import UserError
+from ctrcl.io import UserError
 from ctrcl.losses.targets import IGNORE, class_index, one_hot, wide
 
 FACTORS = ("alignment", "similarity", "certainty")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
-from ctrcl.files import UserError
+from ctrcl.io import UserError
 from ctrcl.methods import options as o
 
 if TYPE_CHECKING:

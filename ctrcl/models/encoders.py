@@ -10,7 +10,7 @@ import timm
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ctrcl.files import UserError
+from ctrcl.io import UserError
 from ctrcl.models.networks import NETWORKS
 
 STRIDES = (4, 8, 16, 32)

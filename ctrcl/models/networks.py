@@ -21,7 +21,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ctrcl.files import UserError
+from ctrcl.io import UserError
 
 NETWORKS = ("monai/UNet", "monai/AttentionUnet", "monai/BasicUNetPlusPlus", "monai/SwinUNETR", "monai/UNETR")
 DIVISOR = 32  # the coarsest stride

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ctrcl.files import UserError, replacing
+from ctrcl.io import UserError, replacing
 from ctrcl.models.decoders import Decoder
 from ctrcl.models.encoders import Encoder
 from ctrcl.models.networks import NETWORKS, Network

@@ -1,0 +1,131 @@
+"""ACDC: the heart in short-axis cine MRI, at the end of diastole and of systole.
+
+Layout as published: `patientNNN/patientNNN_frameNN.nii.gz`, `patientNNN_frameNN_gt.nii.gz` and `Info.cfg` (which
+frame is ED, which ES), at the top or under `training/` and `testing/`.
+
+The form in which it circulates in the semi-supervised community is read too: h5 files with `image` and `label` at
+the top, in `data/` or in `data/slices/`, one per volume (`patientNNN_frameNN.h5`, Z Y X) or slice
+(`..._slice_K.h5`, Y X, K from 1). It states no spacing and no orientation, so distances are in voxels.
+
+That form numbers the two labelled frames 01 and 02. The ids here do the same in both, in order of time:
+`patient001_frame02` is the later of ED and ES, whatever its number in the cine series, so that one split fits both.
+"""
+
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+
+from ctrcl.data import Benchmark
+from ctrcl.data.case import Case
+from ctrcl.data.nifti import read_pair
+from ctrcl.data.pairs import AGAIN, known_labels, present, stacked
+from ctrcl.io import UserError
+
+CLASSES = ("background", "right ventricle", "myocardium", "left ventricle")
+PERCENTILES = (0.5, 99.5)
+FRAMES = ("frame01", "frame02")
+
+
+def ids(folder: Path) -> list[str]:
+    """The ids under `folder`, sorted; an empty folder or a file without its partner is a `UserError`."""
+    patients = patient_folders(folder)
+    if not patients and (volumes := h5_files(folder)):
+        for id, slices in volumes.items():
+            in_order(id, slices)
+        return sorted(volumes)
+    if not patients:
+        raise UserError(f"{folder} holds no patientNNN/ and no h5 files: the data set is not there; import it")
+    for patient in patients.values():
+        for frame in FRAMES:
+            image, label = frame_files(patient, frame)
+            present(image), present(label)
+        for label in patient.glob("patient[0-9]*_frame[0-9]*[0-9]_gt.nii.gz"):
+            present(label.with_name(label.name.replace("_gt.nii.gz", ".nii.gz")))
+    return [f"{name}_{frame}" for name in sorted(patients) for frame in FRAMES]
+
+
+def read(folder: Path, id: str) -> Case:
+    """One case: image X Y Z float32, label X Y Z uint8; a missing, damaged or odd file is a `UserError`."""
+    name, _, frame = id.partition("_")
+    if patient := patient_folders(folder).get(name):
+        image_path, label_path = frame_files(patient, frame)
+        image, label, spacing = read_pair(image_path, label_path)
+        return Case(id, name, image, known_labels(label, len(CLASSES) - 1, label_path), spacing)
+    if slices := h5_files(folder).get(id):
+        return Case(id, name, *stacked(in_order(id, slices), len(CLASSES) - 1, 3 if 0 in slices else 2))
+    raise UserError(f"{folder} holds neither {name}/ nor h5 files of {id}; {AGAIN}")
+
+
+def patient_folders(folder: Path) -> dict[str, Path]:
+    """Folders of patients by name, wherever the release put them; one in two places is a `UserError`."""
+    found: dict[str, Path] = {}
+    for path in (path for place in (".", "training", "testing") for path in (folder / place).glob("patient[0-9]*")):
+        if path.is_dir() and re.fullmatch("patient[0-9]+", path.name):
+            found[path.name] = alone(path, found.get(path.name))
+    return found
+
+
+def alone(path: Path, other: Path | None) -> Path:
+    """The path, unless the same was found elsewhere: nobody could say which of them is meant."""
+    if other:
+        raise UserError(f"{path} and {other} are one case in two places; remove one of them")
+    return path
+
+
+def frame_files(patient: Path, frame: str) -> tuple[Path, Path]:
+    """Image and label file of `frame01` or `frame02`, the earlier and the later of the frames ED and ES."""
+    if frame not in FRAMES:
+        raise UserError(f"{patient} has the cases {' and '.join(FRAMES)}, not {frame!r}; correct the id")
+    info = present(patient / "Info.cfg")
+    stated = dict(re.findall(r"^\s*(ED|ES)\s*:\s*([0-9]{1,4})\s*$", info.read_text(errors="replace"), re.MULTILINE))
+    if len(stated) != 2 or len(set(map(int, stated.values()))) != 2:
+        raise UserError(f"{info} does not state two different frames as ED: and ES:; {AGAIN}")
+    number = sorted(map(int, stated.values()))[FRAMES.index(frame)]
+    stem = f"{patient.name}_frame{number:02d}"
+    return patient / f"{stem}.nii.gz", patient / f"{stem}_gt.nii.gz"
+
+
+def h5_files(folder: Path) -> dict[str, dict[int, Path]]:
+    """Per id its h5 files by the number of the slice, 0 for a whole volume."""
+    found: dict[str, dict[int, Path]] = defaultdict(dict)
+    for place in (".", "data", "data/slices"):
+        for path in (folder / place).glob("patient*_frame*.h5"):
+            if name := re.fullmatch(r"(patient[0-9]+_frame[0-9]+)(?:_slice_([0-9]{1,4}))?\.h5", path.name):
+                slices, number = found[name[1]], int(name[2] or 0)
+                slices[number] = alone(path, slices.get(number))
+    return dict(found)
+
+
+def in_order(id: str, slices: dict[int, Path]) -> list[Path]:
+    """The file of the volume, or else those of its slices; a gap between them is a `UserError`."""
+    if 0 in slices:
+        return [slices[0]]
+    if gap := set(range(1, max(slices))) - set(slices):
+        raise UserError(f"{slices[max(slices)].parent}/{id}_slice_{min(gap)}.h5 is missing; {AGAIN}")
+    return [slices[number] for number in sorted(slices)]
+
+
+def scaled(image: Float32[np.ndarray, "x y z"]) -> Float32[np.ndarray, "x y z"]:
+    """The volume clipped to its percentiles 0.5 and 99.5, in [0, 1]; zeros where it is constant."""
+    low, high = np.percentile(image, PERCENTILES)
+    if high <= low:
+        return np.zeros_like(image, dtype=np.float32)
+    return ((np.clip(image, low, high) - low) / (high - low)).astype(np.float32)
+
+
+BENCHMARK = Benchmark(
+    classes=CLASSES,
+    colours=("#000000", "#56B4E9", "#009E73", "#D55E00"),
+    channels=1,
+    volumes=True,
+    ids=ids,
+    read=read,
+    scaled=scaled,
+    citation="Bernard et al.: Deep Learning Techniques for Automatic MRI Cardiac Multi-Structures Segmentation and "
+    "Diagnosis: Is the Problem Solved? IEEE Transactions on Medical Imaging (TMI), 2018.",
+    terms="CC BY-NC-SA 4.0 (as its redistributors state); research only; cite the paper.",
+    source="CREATIS, Human Heart Project, humanheart-project.creatis.insa-lyon.fr",
+)

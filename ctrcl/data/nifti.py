@@ -1,0 +1,120 @@
+"""Reading an image and its label map from NIfTI, in one orientation, with every way they can be wrong checked.
+
+Both are turned to nibabel's closest canonical orientation (axes towards right, anterior, superior) without
+resampling, so that the orientation in which a file was stored cannot be seen in the result.
+"""
+
+import logging
+import zlib
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from isal import igzip, isal_zlib
+from jaxtyping import Float32
+from nibabel.affines import voxel_sizes
+
+from ctrcl.data.pairs import AGAIN, finite, present, same_size, unreadable
+from ctrcl.io import UserError
+
+UNREADABLE: tuple[type[Exception], ...] = (  # type: ignore[assignment]   # isal's stub says error is no class
+    OSError,
+    EOFError,
+    ValueError,
+    MemoryError,
+    OverflowError,
+    zlib.error,
+    isal_zlib.error,
+    nib.filebasedimages.ImageFileError,
+    nib.spatialimages.HeaderDataError,
+    nib.wrapstruct.WrapStructError,
+)
+logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # what it would mend aloud is checked here
+
+
+def read_pair(image_path: Path, label_path: Path) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
+    """One volume and its label map.
+
+    Returns:
+        image X Y Z float32, label X Y Z as stored (values are the caller's to check), spacing in mm in array order.
+
+    Errors:
+        `UserError` naming the file: missing, damaged, not three-dimensional, NaN or infinite values, sizes,
+        affines or spacings that do not agree, spacing that is not positive.
+    """
+    image, affine = read(image_path)
+    label, label_affine = read(label_path)
+    same_size(image, label, image_path, label_path)
+    image = finite(image, image_path)
+    if not np.allclose(affine, label_affine, rtol=1e-3, atol=1e-2):
+        raise UserError(
+            f"{label_path} lies elsewhere in space than its image {image_path.name} (their affines differ): "
+            f"the pair does not belong together; {AGAIN} or remove both files"
+        )
+    spacing = tuple(round(float(size), 6) for size in voxel_sizes(affine))
+    return image, label, spacing
+
+
+def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Values X Y Z and affine of one NIfTI file in canonical orientation; a bad file is a `UserError`."""
+    present(path)
+    try:
+        raw = inflated(path)
+        with np.errstate(all="ignore"):  # of an affine that is none
+            stored = parsed(raw)
+            check_spacing(stored, path)
+        check_header(raw, stored, path)
+        turned = nib.as_closest_canonical(stored)
+        values = np.asanyarray(turned.dataobj)
+        if values.dtype.kind not in "fiu":
+            raise ValueError("no numbers")
+        return values, turned.affine
+    except UNREADABLE as error:
+        raise unreadable(path, error) from None
+
+
+def inflated(path: Path) -> bytes:
+    """The bytes of a NIfTI; gzip is undone in one go by ISA-L, which is nearly twice as fast as Python's."""
+    if path.suffix != ".gz":
+        return path.read_bytes()
+    with igzip.open(path) as file:
+        return file.read()
+
+
+def parsed(raw: bytes):
+    """nibabel's image; the header's size says which NIfTI it is."""
+    second = int.from_bytes(raw[:4], "little") in (540, 0x1C020000)
+    return (nib.Nifti2Image if second else nib.Nifti1Image).from_bytes(raw)
+
+
+def check_header(raw: bytes, stored, path: Path) -> None:
+    """An error where nibabel would make up a spacing of 1 mm for one of 0, or read the header as voxels."""
+    kind = type(stored.header)
+    stated = kind(raw[: kind.sizeof_hdr], check=False)
+    sizes = stated["pixdim"][1:4]
+    if not sizes.all():
+        listed = " x ".join(f"{size:g}" for size in sizes)
+        raise UserError(f"{path} has the spacing {listed} mm, which cannot be; {AGAIN} or correct its header")
+    if stated["vox_offset"] < kind.sizeof_hdr:
+        raise ValueError("its voxels begin before its header ends")
+
+
+def check_spacing(stored, path: Path) -> None:
+    """A `UserError` unless the volume has three axes and one positive, finite spacing in header and affine."""
+    if len(stored.shape) != 3 or 0 in stored.shape:
+        shape = " x ".join(map(str, stored.shape))
+        raise UserError(f"{path} is {shape}, not a volume with three axes; {AGAIN}")
+    affine, header = voxel_sizes(stored.affine), np.array(stored.header.get_zooms(), dtype=float)
+    listed = " x ".join(f"{size:g}" for size in affine)
+    if not (np.isfinite(stored.affine).all() and (affine > 0).all() and np.linalg.det(stored.affine[:3, :3]) != 0):
+        raise UserError(f"{path} has the spacing {listed} mm, which cannot be; {AGAIN} or correct its header")
+    if not np.allclose(affine, header, rtol=1e-2):
+        other = " x ".join(f"{size:g}" for size in header)
+        raise UserError(
+            f"{path} has the spacing {listed} mm by its affine and {other} mm by its header; {AGAIN} or correct it"
+        )
+
+
+def windowed(image: Float32[np.ndarray, "x y z"], low: float, high: float) -> Float32[np.ndarray, "x y z"]:
+    """Hounsfield units clipped to [low, high], in [0, 1]."""
+    return ((np.clip(image, low, high) - low) / (high - low)).astype(np.float32)

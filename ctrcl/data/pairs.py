@@ -1,0 +1,169 @@
+"""What all readers share: files that belong together, pictures and arrays, and how they say what is wrong."""
+
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from ctrcl.data.case import Case
+from ctrcl.io import UserError
+
+AGAIN = "fetch the data set again"
+DAMAGED = (OSError, ValueError, TypeError, KeyError, IndexError, RuntimeError, EOFError, MemoryError, SyntaxError)
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF")  # what data sets have; Pillow knows more, and runs Ghostscript for one of them
+
+
+def listed(folder: Path, image: str, label: str) -> list[str]:
+    """The ids, sorted, of the pairs in `folder`; `image` and `label` are templates such as `images/{}.jpg`.
+
+    Hidden files are left out; none at all, or one without its partner, is a `UserError`.
+    """
+
+    def found(template: str) -> set[str]:
+        head, tail = map(len, template.split("{}"))
+        paths = (path for path in folder.glob(template.format("*")) if not path.name.startswith("."))
+        return {path.relative_to(folder).as_posix()[head:-tail] for path in paths}
+
+    return paired(found(image), found(label), f"{folder}/{image}", f"{folder}/{label}")
+
+
+def paired(images: Iterable[str], labels: Iterable[str], image_path: str, label_path: str) -> list[str]:
+    """The ids, sorted, when every image has its label and every label its image; otherwise a `UserError`.
+
+    `image_path` and `label_path` are paths with `{}` for the id; the message names the first file that is alone. A
+    name with a line break, or one that is no UTF-8, is a `UserError` too: neither a line nor a manifest can hold it.
+    """
+    images, labels = set(images), set(labels)
+    for had, names in ((image_path, images), (label_path, labels)):
+        if odd := sorted(name for name in names if not name.isprintable()):
+            raise UserError(f"{ascii(at(had, odd[0]))[1:-1]} has a name that cannot be shown; rename it")
+    if not images and not labels:
+        raise UserError(f"{at(image_path, '*')} matches no file: the data set is not there; put it there or import it")
+    for have, lack, had, lacked in (
+        (images, labels, image_path, label_path),
+        (labels, images, label_path, image_path),
+    ):
+        if alone := sorted(have - lack):
+            more = f" (and {len(alone) - 1} more like it)" if len(alone) > 1 else ""
+            raise UserError(f"{at(had, alone[0])} has no partner {at(lacked, alone[0])}{more}; {AGAIN} or remove it")
+    return sorted(images)
+
+
+def at(template: str, id: str) -> str:
+    """The path with the id in its last braces; those before are of the folder's own name."""
+    return id.join(template.rsplit("{}", 1))
+
+
+def present(path: Path) -> Path:
+    """The path, if a file is there; otherwise a `UserError`."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is no file but a folder or a device; {AGAIN}")
+    if not path.is_file():
+        raise UserError(f"{path} is missing; {AGAIN}")
+    return path
+
+
+def unreadable(path: Path, error: Exception) -> UserError:
+    """The error for a file that is damaged, with the library's reason on the same line."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return UserError(f"{path} is damaged or cut short ({reason}); {AGAIN}")
+
+
+def picture(path: Path, mode: str | None) -> UInt8[np.ndarray, "h w ..."]:
+    """The pixels of a picture in PIL's `mode` (None: as stored, so that an index stays one).
+
+    A file that cannot be decoded to its end is a `UserError`, and so is one of more than 8 bits.
+    """
+    present(path)
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as file:
+            if file.mode[0] in "IF":
+                raise UserError(f"{path} has more than 8 bits a channel (mode {file.mode}); convert it to 8")
+            return np.array(file.convert(mode) if mode else file)
+    except (*DAMAGED, Image.DecompressionBombError) as error:
+        raise unreadable(path, error) from None
+
+
+def photograph(id: str, image_path: Path, mask_path: Path, classes: int) -> Case:
+    """A colour image and its mask: class indices, or black and white (0 and 255) where there are two classes."""
+    image, mask = picture(image_path, "RGB"), picture(mask_path, None)
+    if mask.ndim == 3 and (mask[..., :1] == mask[..., :3]).all():  # grey, stored as colour
+        mask = mask[..., 0]
+    if mask.ndim == 3:
+        raise UserError(f"{mask_path} is a colour image, not a mask; store each pixel's class index in one channel")
+    same_size(image, mask, image_path, mask_path)
+    if classes == 2 and set(np.unique(mask)) <= {0, 255}:
+        mask = mask > 0
+    return Case(id, id, image, known_labels(mask, classes - 1, mask_path))
+
+
+def arrays(path: Path, highest: int, axes: int) -> tuple[np.ndarray, np.ndarray]:
+    """`image` float32 and `label` uint8, both N Y X, of an .h5 or .npz file of a volume (3 `axes`) or slice (2).
+
+    Nothing is unpickled; a bad file or a label above `highest` is a `UserError`.
+    """
+    import h5py
+
+    try:
+        with open(present(path), "rb") as raw:
+            opened: Any = h5py.File(path) if path.suffix == ".h5" else np.load(raw, allow_pickle=False)
+            with opened as file:
+                image, label = file["image"][:], file["label"][:]
+        if not {image.dtype.kind, label.dtype.kind} <= set("fiub"):
+            raise ValueError("no numbers")
+        if image.ndim != axes or label.ndim != axes or not image.size:
+            raise ValueError(f"image {image.shape} and label {label.shape} should have {axes} axes")
+    except (*DAMAGED, zipfile.BadZipFile, zlib.error) as error:
+        raise unreadable(path, error) from None
+    same_size(image, label, path, path)
+    image, label = finite(image, path), known_labels(label, highest, path)
+    return image.reshape(-1, *image.shape[-2:]), label.reshape(-1, *label.shape[-2:])
+
+
+def stacked(paths: list[Path], highest: int, axes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Image and label X Y Z of one case out of the `arrays` of its files, in their order."""
+    parts = [arrays(path, highest, axes) for path in paths]
+    for path, (image, _) in zip(paths, parts, strict=True):
+        if image.shape[1:] != parts[0][0].shape[1:]:
+            raise UserError(f"{path} differs in size from {paths[0].name}, a slice of the same case; {AGAIN}")
+    image, label = (np.concatenate(part).T for part in zip(*parts, strict=True))
+    return image, label
+
+
+def finite(image: np.ndarray, path: Path) -> np.ndarray:
+    """The image as float32, if it then holds neither NaN nor infinity; otherwise a `UserError`."""
+    stored = image.dtype.kind
+    with np.errstate(over="ignore"):  # what is too large becomes infinite
+        image = image.astype(np.float32)
+    if stored == "f" and not np.isfinite(image).all():
+        wrong = int(np.size(image) - np.isfinite(image).sum())
+        raise UserError(f"{path} holds {wrong} values that are NaN or infinite as float32; {AGAIN} or remove the case")
+    return image
+
+
+def known_labels(label: np.ndarray, highest: int, path: Path) -> np.ndarray:
+    """The label map as uint8, if every value is a whole number from 0 to `highest`; otherwise a `UserError`."""
+    if label.dtype.kind in "iu" and label.size and label.min() >= 0 and label.max() <= highest:
+        return label.astype(np.uint8, copy=False)
+    values = np.unique(label)
+    wrong = [float(v) for v in values if not (np.isfinite(v) and v == round(float(v)) and 0 <= v <= highest)]
+    if wrong:
+        listed = ", ".join(f"{v:g}" for v in wrong[:5])
+        raise UserError(f"{path} holds unknown label values ({listed}); expected whole numbers 0 to {highest}; {AGAIN}")
+    return label.astype(np.uint8)
+
+
+def same_size(image: np.ndarray, label: np.ndarray, image_path: Path, label_path: Path) -> None:
+    """A `UserError` if label and image differ in size (channels, if there are any, do not count)."""
+    if image.shape[: label.ndim] != label.shape:
+        sizes = [" x ".join(map(str, shape)) for shape in (label.shape, image.shape[: label.ndim])]
+        raise UserError(
+            f"{label_path} is {sizes[0]}, its image {image_path.name} {sizes[1]}: "
+            f"the pair does not belong together; {AGAIN} or remove both files"
+        )

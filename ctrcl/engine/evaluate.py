@@ -1,0 +1,84 @@
+"""Kept label maps to rows: every measure of every case and class, on the original grid. NumPy only, no weights.
+
+    ctrcl evaluate phantom-cardiac ctrcl        # `ctrcl train` and `dvc repro` do the same when they are through
+
+A change of `metrics.py` therefore costs seconds: a run whose label maps are of the present code is not trained again.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import pandas as pd
+
+from ctrcl.config import Students
+from ctrcl.data.preparation import Prepared
+from ctrcl.engine import metrics
+from ctrcl.io import COLUMNS, STUDENTS, UserError
+
+KEYS = ["student", "case", "class"]
+
+
+def evaluate(predictions: Path, data: Prepared, about: dict[str, Any], students: Students) -> pd.DataFrame:
+    """Rows of one seed.
+
+    Args:
+        predictions: the folder with `seed<k>-<student>.npz` and `seed<k>-mae.csv`, as `inference.predict` leaves them.
+        about: `dataset`, `experiment` and `seed` of the rows.
+
+    Raises:
+        UserError: label maps are missing, or not of these test cases.
+    """
+    rows: list[dict[str, Any]] = []
+    seed = about["seed"]
+    errors = _kept(predictions / f"seed{seed}-mae.csv")
+    for student in STUDENTS:
+        path = predictions / f"seed{seed}-{student}.npz"
+        described = about | describe(students, student)
+        with _kept(path) as maps:
+            for case in data.cases("test"):
+                label_map = maps.get(case["id"])
+                if label_map is None or label_map.shape != tuple(case["shape"]):
+                    raise UserError(f"{path} has no label map of case {case['id']} as prepared; train again")
+                for row in measured(label_map, data.truth(case), case, data.manifest["classes"]):
+                    rows.append(described | row | {"mae": errors[student, case["id"], row["class"]]})
+    return pd.DataFrame(rows)[COLUMNS]
+
+
+def _kept(path: Path) -> Any:
+    """Label maps by case, or mean absolute errors by student, case and class."""
+    try:
+        if path.suffix == ".npz":
+            return np.load(path, allow_pickle=False)
+        words = dict.fromkeys(KEYS, str)  # a class may be called 1 or NA
+        return pd.read_csv(path, dtype=words, keep_default_na=False, na_values=[""]).set_index(KEYS)["mae"]
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise UserError(f"{path} cannot be read ({error}); train again, or `dvc pull` it") from None
+
+
+def diagonals(data: Prepared) -> dict[str, float]:
+    """Per test case the length of its grid's diagonal, in its unit: the price of a distance that is not defined."""
+    sizes = ((case["id"], case["shape"], case["spacing"] or [1] * len(case["shape"])) for case in data.cases("test"))
+    return {name: round(float(np.linalg.norm(np.multiply(shape, spacing))), 6) for name, shape, spacing in sizes}
+
+
+def describe(students: Students, name: str) -> dict[str, str]:
+    """The columns student, network and kind."""
+    if name == "ensemble":
+        both = f"{students.a.network}+{students.b.network}"
+        return {"student": name, "network": both, "kind": "ensemble"}
+    chosen = getattr(students, name)
+    return {"student": name, "network": chosen.network, "kind": chosen.kind}
+
+
+def measured(
+    label_map: np.ndarray, truth: np.ndarray, case: dict[str, Any], classes: list[str]
+) -> Iterator[dict[str, Any]]:
+    """The columns of a case that follow from its label map, foreground classes only."""
+    spacing = tuple(case["spacing"]) if case["spacing"] else None
+    for index, name in enumerate(classes[1:], start=1):
+        values = metrics.measure(label_map == index, truth == index, spacing)
+        unit = "mm" if spacing else "px"
+        yield {"case": case["id"], "patient": case["patient"], "class": name, "unit": unit, **values}

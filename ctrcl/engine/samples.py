@@ -1,0 +1,201 @@
+"""What the figures are drawn from: a few test cases, the same for every experiment of the main table.
+
+The rule: test cases are ranked by the DSC of training alone (mean over classes, both students and all seeds); the
+best, the median and the worst are kept, a volume by its slice with the largest true foreground. Seed: the first.
+
+    results/<scale>/samples/<dataset>/<experiment>.npz, arrays over the three cases at the prepared size
+      rank, case, slice, dsc      which cases, and the DSC they were ranked by
+      image, truth                N C S S float16 in [0, 1]; N S S
+      probabilities_{a,b}         N K S S uint8, in 1/255
+      error_, alignment_, similarity_, certainty_, weight_{a,b}   N S S: the rectification of a student's soft label
+      maps<stage>_{a,b}, embeddings<stage>_{a,b}                  what its CPMs see (experiments with CFCL)
+      pyramid_{a,b}               4 x 2: channels and side of a student's four feature maps
+
+and, over all R seeds and up to M = 60 test cases evenly taken (of a volume the same slice), vectors without images:
+      space_case                  their ids
+      centres_{a,b}               R M K D float16: where each class lies in the last stage's features
+      held_{a,b}                  R: the share of those features' variance that the D components hold
+      shared_{a,b}                R M K D: the class embeddings that both students share (experiments with CFCL)
+
+A class's centre is the mean of the feature, each position weighted by the share of its pixels that are of the class (at
+64 pixels the last stage has four positions: a reduction to the nearest pixel would lose most classes); NaN where
+an image does not hold the class. Centres are kept in their D = 16 leading principal components, each seed and student
+its own; the shared embeddings of both students in those of both together. Scaled to a mean square of 1.
+"""
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor
+from torch.nn import functional
+
+from ctrcl import methods
+from ctrcl.config import Settings
+from ctrcl.data.batches import scaled, standardised
+from ctrcl.data.preparation import Prepared
+from ctrcl.engine.run import Places
+from ctrcl.io import UserError, read_rows, replacing, write_arrays
+from ctrcl.losses.soft_labels import rectify
+from ctrcl.losses.targets import one_hot, presence
+from ctrcl.methods.collaborative import CategoryAware
+from ctrcl.models.students import Prediction, load, load_tensors
+from ctrcl.report.spaces import principal
+
+RANKS = ("best", "median", "worst")
+MOST, COMPONENTS = 60, 16  # cases and dimensions of the feature spaces
+BATCH = 8
+
+
+def chosen(alone: pd.DataFrame) -> pd.DataFrame:
+    """The cases by the rule, from the rows of training alone: columns rank, case, dsc."""
+    lone = alone[alone["student"] != "ensemble"]
+    by_case = lone.groupby(["case", "class"])["dsc"].mean().groupby("case").mean().dropna()
+    order = by_case.reset_index().sort_values(["dsc", "case"], ascending=[False, True]).reset_index(drop=True)
+    picked = order.iloc[[0, len(order) // 2, -1]]
+    return picked.assign(rank=list(RANKS))[["rank", "case", "dsc"]].reset_index(drop=True)
+
+
+def collect(settings: Settings, dataset: str) -> None:
+    """Write the samples of every experiment of the main table on a data set, all files or none."""
+    settings.size(dataset)
+    experiments = settings.tables["main"].get(dataset)
+    if not experiments or "alone" not in experiments:
+        raise UserError(f"tables.main.{dataset} of params.yaml must list `alone`: the cases are chosen by it")
+    torch.set_num_threads(settings.machine.threads)
+    rows = Places(settings.scale, dataset, "alone").cases
+    if not rows.exists():
+        raise UserError(f"{rows} is missing; run `ctrcl train {dataset} alone` first")
+    picked = chosen(read_rows(rows))
+    data = Prepared(Places(settings.scale, dataset).prepared)
+    shown, space = _pictures(picked, data), _spread(data)
+    with replacing(Places(settings.scale, dataset).samples) as draft:
+        draft.mkdir()
+        for experiment in experiments:
+            trained = [Trained(settings, dataset, experiment, seed) for seed in settings.seeds_of(experiment)]
+            arrays = shown | _seen(trained[0], shown) | {"space_case": space["case"]} | _spaces(trained, space)
+            write_arrays(draft / f"{experiment}.npz", arrays)
+
+
+class Trained:
+    """The students of one seed, how their method rectifies, and its CFCL part where it has CPMs.
+
+    `embed`: whether those make vectors (the variant `prototype` has none).
+    """
+
+    def __init__(self, settings: Settings, dataset: str, experiment: str, seed: int):
+        weights = Places(settings.scale, dataset, experiment).weights
+        self.students = {name: load(weights / f"seed{seed}-{name}.safetensors")[0] for name in ("a", "b")}
+        options = methods.configured(experiment, settings.experiment(experiment))[1]
+        named = ("factors", "constant", "temperature") if hasattr(options, "factors") else ()  # others: by default
+        self.arm = {name: getattr(options, name) for name in named}
+        self.category: CategoryAware | None = None
+        path = weights / f"seed{seed}-method.safetensors"
+        if path.exists():
+            widths = {name: student.widths for name, student in self.students.items()}
+            classes = self.students["a"].design.classes
+            method = methods.build(experiment, settings.experiment(experiment), widths, classes).eval()
+            method.load_state_dict(load_tensors(path)[0])
+            self.category = next((part for part in method.parts if isinstance(part, CategoryAware)), None)
+        self.embed = self.category is not None and len(self.category.perception) > 0
+
+
+def _pictures(picked: pd.DataFrame, data: Prepared) -> dict[str, np.ndarray]:
+    offsets, images, labels = _slices(list(picked["case"]), data)
+    told = {"rank": picked["rank"].to_numpy(str), "case": picked["case"].to_numpy(str), "dsc": picked["dsc"].to_numpy()}
+    return told | {"slice": offsets, "image": images, "truth": labels}
+
+
+def _spread(data: Prepared) -> dict[str, np.ndarray]:
+    """Up to `MOST` test cases, evenly taken."""
+    names = [case["id"] for case in data.cases("test")]
+    taken = np.linspace(0, len(names) - 1, min(len(names), MOST)).round().astype(int)
+    _, images, labels = _slices([names[place] for place in taken], data)
+    return {"case": np.array([names[place] for place in taken]), "image": images, "truth": labels}
+
+
+def _slices(names: list[str], data: Prepared) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each case the slice with the largest true foreground: which, image float16 in [0, 1], truth."""
+    cases = {case["id"]: case for case in data.cases("test")}
+    images, labels = data.images("test"), data.labels("test")
+    offsets, where = [], []
+    for name in names:
+        first, count = cases[name]["first"], cases[name]["slices"]
+        offsets.append(int((labels[first : first + count] > 0).sum((1, 2)).argmax()))
+        where.append(first + offsets[-1])
+    shown = scaled(torch.from_numpy(np.array(images[where]))).numpy().astype(np.float16)
+    return np.array(offsets), shown, np.array(labels[where])
+
+
+@torch.inference_mode()
+def _seen(trained: Trained, shown: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    images = standardised(torch.from_numpy(shown["image"]).float())
+    target = torch.from_numpy(shown["truth"]).long()
+    predictions = {name: student(images) for name, student in trained.students.items()}
+    kept: dict[str, np.ndarray] = {}
+    for name, prediction in predictions.items():
+        kept[f"probabilities_{name}"] = (prediction.probabilities * 255).round().to(torch.uint8).numpy()
+        rectified = rectify(prediction.logits, target, **trained.arm)
+        kept[f"error_{name}"] = rectified.error.numpy()
+        for factor in ("alignment", "similarity", "certainty", "weight"):
+            kept[f"{factor}_{name}"] = getattr(rectified, factor).numpy().astype(np.float16)
+        kept[f"pyramid_{name}"] = np.array([map_.shape[1:3] for map_ in prediction.features])
+    return kept | (_perceived(trained.category, predictions, target) if trained.category else {})
+
+
+def _perceived(part: CategoryAware, predictions: dict[str, Prediction], target: Tensor) -> dict[str, np.ndarray]:
+    kept = {}
+    for name, prediction in predictions.items():
+        features = [prediction.features[stage] for stage in part.stages]
+        for stage, seen in zip(part.stages, part.perceive(name, features, target), strict=True):
+            kept[f"maps{stage + 1}_{name}"] = seen.maps.softmax(1).numpy().astype(np.float16)
+            kept[f"embeddings{stage + 1}_{name}"] = seen.embeddings.numpy().astype(np.float16)
+    return kept
+
+
+@torch.inference_mode()
+def _spaces(trained: list[Trained], space: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Class centres and shared class embeddings of every seed."""
+    kept: dict[str, list[np.ndarray]] = {}
+    for one in trained:
+        parts = [_vectors(one, space, first) for first in range(0, len(space["case"]), BATCH)]
+        vectors = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+        for name in one.students:
+            projected, share, _ = principal(vectors[f"centres_{name}"], COMPONENTS)
+            kept.setdefault(f"centres_{name}", []).append(_unit(projected))
+            kept.setdefault(f"held_{name}", []).append(share.sum())
+        if one.embed:
+            both = np.stack([vectors[f"shared_{name}"] for name in one.students])
+            for name, points in zip(one.students, _unit(principal(both, COMPONENTS).points), strict=True):
+                kept.setdefault(f"shared_{name}", []).append(points)
+    return {key: np.stack(arrays) for key, arrays in kept.items()}
+
+
+def _vectors(one: Trained, space: dict[str, np.ndarray], first: int) -> dict[str, np.ndarray]:
+    """Of a batch of cases the class centres M K C and, with CPMs, the class embeddings M K d of the last stage."""
+    target = torch.from_numpy(space["truth"][first : first + BATCH]).long()
+    images = standardised(torch.from_numpy(space["image"][first : first + BATCH]).float())
+    kept = {}
+    for name, student in one.students.items():
+        features = student(images).features
+        kept[f"centres_{name}"] = centres(features[-1], target, student.design.classes).numpy()
+        if one.category and one.embed:
+            seen = one.category.perceive(name, [features[stage] for stage in one.category.stages], target)[-1]
+            there = presence(target, student.design.classes)[:, :, None]
+            kept[f"shared_{name}"] = seen.embeddings.where(there, torch.nan).numpy()
+    return kept
+
+
+def centres(
+    features: Float[Tensor, "b c h w"], target: Integer[Tensor, "b H W"], classes: int
+) -> Float[Tensor, "b k c"]:
+    """The mean feature of each class, positions weighted by the share of their pixels of that class; NaN if absent."""
+    truth, _ = one_hot(target, classes)
+    weight = functional.adaptive_avg_pool2d(truth, (features.shape[2], features.shape[3])).flatten(2)
+    return weight @ features.float().flatten(2).transpose(1, 2) / weight.sum(2, keepdim=True)
+
+
+def _unit(points: np.ndarray) -> np.ndarray:
+    """Scaled to a mean square of 1, as float16."""
+    size = np.sqrt(np.nanmean(points**2))
+    return (points / (size if size > 0 else 1)).astype(np.float16)
