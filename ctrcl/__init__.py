@@ -1,6 +1,43 @@
-"""A reproducible companion to CTRCL: rectified collaborative learning of a CNN and a Transformer.
+"""CNN-Transformer rectified collaborative learning (CTRCL) for medical image segmentation, and the methods around it.
 
-Importing `ctrcl` imports nothing else; each room is imported where it is used (see the README's map).
+The names below are the losses for a training loop of one's own; each is imported with its file when it is first used.
 """
 
-__version__ = "0.1.0"
+from importlib import import_module
+from typing import Any
+
+PUBLIC = {
+    "losses.rectification": ("Rectification", "rectify"),
+    "losses.divergence": ("kl", "kd"),
+    "losses.segmentation": ("segmentation", "cross_entropy", "dice"),
+    "losses.class_aware": ("CategoryPerception", "cfcl"),
+    "methods.kdcl": ("kdcl_naive", "kdcl_minlogit", "kdcl_linear", "kdcl_general"),
+    "methods.dml": ("dml",),
+    "methods.masked": ("masked",),
+    "methods.revised": ("revised",),
+    "methods.swapped": ("swapped",),
+    "methods.dkd": ("dkd",),
+    "methods.dist": ("dist",),
+    "methods.cwd": ("cwd",),
+    "methods.skd": ("skd_pixel", "skd_pair"),
+    "methods.at": ("at",),
+    "methods.ifvd": ("ifvd",),
+    "methods.cirkd": ("cirkd_batch", "ClassMemory"),
+    "methods.mgd": ("mgd", "MaskedGeneration"),
+    "methods.emkd": ("emkd_importance", "emkd_region"),
+    "methods.mcl": ("mcl",),
+    "losses.adversarial": ("ctkd", "Temperature"),
+    "engine.metrics": ("surface_distances",),
+}
+_HOME = {name: module for module, names in PUBLIC.items() for name in names}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'ctrcl' has no attribute {name!r}; it has: {', '.join(__all__)}")
+    return getattr(import_module(f"ctrcl.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,6 +1,6 @@
-"""The command `ctrcl`. It stands above all rooms and imports them where they are used.
+"""The command `ctrcl`. Every part of the package is imported where it is used.
 
-Errors are for people: one line that says what is wrong, where, and what to do; exit code 2.
+Errors are one line (what, where, what to do) and exit code 2.
 """
 
 import os
@@ -12,7 +12,6 @@ import typer
 
 from ctrcl.io import UserError, advised
 
-MAIN = ("alone", "dml", "rlcl", "cfcl", "ctrcl")  # what the stages of `dvc.yaml` draw side by side
 app = typer.Typer(
     help="Rectified collaborative learning of a CNN and a Transformer, reproduced.",
     no_args_is_help=True,
@@ -24,20 +23,20 @@ data = typer.Typer(help="Data sets: list, import, verify.", no_args_is_help=True
 app.add_typer(data, name="data")
 results = typer.Typer(help="Results: verify, compare.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(results, name="results")
-Dataset = Annotated[str, typer.Argument(help="a data set of this scale, e.g. phantom-cardiac")]
+Dataset = Annotated[str, typer.Argument(help="a data set of this preset, e.g. phantom-cardiac")]
 Experiment = Annotated[str, typer.Argument(help="an experiment of params.yaml, e.g. ctrcl")]
 
 
 def main() -> None:
-    """Entry point: people's errors become one line and exit code 2."""
+    """Entry point: a `UserError` becomes one line and exit code 2."""
     try:
-        sys.exit(_told())
+        sys.exit(_run())
     except BrokenPipeError:  # `ctrcl ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 
 
-def _told() -> int:
+def _run() -> int:
     """Run the command; the exit code."""
     try:
         return typer.main.get_command(app)(standalone_mode=False) or 0
@@ -65,26 +64,27 @@ def _fail(message: str) -> int:
     return 2
 
 
-@data.callback()
-def in_force() -> None:
-    """Know the data sets that the settings in force declare."""
-    from ctrcl import config as settings
+def _classes(name: str) -> list[str] | None:
+    """The classes that the settings in force declare for a data set of one's own."""
+    from ctrcl import config
 
-    if settings.PARAMS.exists():
-        settings.load()
+    settings = config.load() if config.PARAMS.exists() else None
+    return settings.data[name].classes if settings and name in settings.data else None
 
 
 @data.command("list")
 def data_list() -> None:
     """Every data set: classes, where its files belong, whether they are there."""
+    from ctrcl import config
     from ctrcl import data as datasets
 
-    for name in datasets.KNOWN:
-        benchmark = datasets.get(name)
+    own = list(config.load().data) if config.PARAMS.exists() else []
+    for name in dict.fromkeys([*datasets.names(), *own]):
+        benchmark = datasets.get(name, _classes(name))
         there = "present" if benchmark.folder.is_dir() else "absent "
         print(f"{name:16} {there}  {benchmark.folder}/  {', '.join(benchmark.classes[1:])}")
         about = f"{benchmark.citation} {benchmark.terms} From: {benchmark.source}"
-        print(f"{'':16} {'drawn: says nothing about patients' if benchmark.drawn else about}")
+        print(f"{'':16} {'drawn data: say nothing about patients' if benchmark.drawn else about}")
 
 
 @data.command("import")
@@ -98,7 +98,7 @@ def data_import(
     from ctrcl.data import importing
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # like Ctrl-C, so that what is staged is removed
-    importing.bring(name, path)
+    importing.bring(name, path, _classes(name))
 
 
 @data.command("verify")
@@ -115,141 +115,153 @@ def data_verify(name: str) -> None:
 
 @results.command("verify")
 def results_verify(
-    scale: Annotated[str | None, typer.Argument(help="a scale that has results; none: the one in force")] = None,
+    preset: Annotated[str | None, typer.Argument(help="a preset that has results; none: the one in force")] = None,
 ) -> None:
     """Compute every table anew from its rows and compare; name what is missing, left over, edited or unproven."""
-    from ctrcl import config as settings
-    from ctrcl.io import UserError
-    from ctrcl.report import compare as checking
+    from ctrcl import config
+    from ctrcl.report import compare
 
-    name = scale or settings.load().scale
-    if problems := checking.verify(Path("results"), name):
+    folder = Path("results", preset or config.load().preset)
+    if problems := compare.verify(folder):
         for problem in problems[:-1]:
             print(f"ctrcl: {problem}", file=sys.stderr)
         raise UserError(problems[-1])
-    print(f"results/{name}: every table is what its rows give, every row has its provenance, nothing is left over")
+    print(f"{folder}: every table is what its rows give, every row has its provenance, nothing is left over")
 
 
 @results.command("compare")
 def results_compare(
-    first: Annotated[Path, typer.Argument(help="a folder like results/laptop")],
-    second: Annotated[Path, typer.Argument(help="another one: later, or of another machine")],
+    first: Annotated[str, typer.Argument(help="a git revision, or a folder like results/laptop")] = "HEAD",
+    second: Annotated[Path | None, typer.Argument(help="a folder; none: the results of the preset in force")] = None,
 ) -> None:
-    """Show two folders of results side by side, with paired differences."""
-    from ctrcl.report import compare as checking
+    """Reproduction report: published numbers beside yours, the largest difference, which conclusions are the same."""
+    from ctrcl import config
+    from ctrcl.report import compare
 
-    for line in checking.told(checking.compare(first, second)):
+    folder = second or Path("results", config.load().preset)
+    for line in compare.report(first, folder):
         print(line)
 
 
+@results.command("index")
+def results_index() -> None:
+    """Write results/README.md anew: links to every executed notebook, table and figure, in the paper's order."""
+    from ctrcl.io import write_text
+    from ctrcl.report import summary
+
+    write_text("results/README.md", summary.index(Path("results")))
+
+
 @app.command()
-def scale(
+def preset(
     name: Annotated[
-        str | None, typer.Argument(help="smoke, laptop, workstation or paper; none: params.yaml as it is")
+        str | None, typer.Argument(help="smoke, laptop, workstation or paper; none: as params.yaml is")
     ] = None,
     overrides: Annotated[list[str] | None, typer.Argument(help="e.g. training.epochs=3")] = None,
 ) -> None:
-    """Compose params.yaml from conf/; without a name, check it and keep a copy beside the results of its scale."""
-    from ctrcl import config as settings
-    from ctrcl import methods
+    """Compose params.yaml from conf/ and derive plan.yaml; without a name, check params.yaml and derive again."""
+    from ctrcl import config
+    from ctrcl.engine import plan
+
+    if name:
+        settings = plan.install(config.compose(name, overrides))
+    else:
+        settings = config.load()
+        plan.check(settings)
+        plan.derive(settings)
+    count = sum(1 for _ in settings.runs())
+    print(f"params.yaml is {settings.preset}: {count} trainings on {', '.join(settings.data)}; next: dvc repro")
+
+
+@app.command(hidden=True)
+def record() -> None:
+    """Copy params.yaml beside the results that are made with it (the first stage of dvc.yaml)."""
+    from ctrcl import config
     from ctrcl.io import read_text, write_text
 
-    values = settings.compose(name, overrides) if name else settings.read_yaml(settings.PARAMS)
-    chosen = settings.parse(values, f"{settings.CONF}/{name}.yaml" if name else str(settings.PARAMS))
-    for experiment, options in chosen.experiments.items():
-        methods.configured(experiment, options)
-    for dataset, listed in chosen.tables.get("main", {}).items():
-        if lacking := [experiment for experiment in MAIN if experiment not in listed]:
-            raise UserError(
-                f"tables.main.{dataset} lacks {', '.join(lacking)}: the figures need all of {', '.join(MAIN)}"
-            )
-    if name:
-        settings.write(values)
-    else:
-        write_text(Path("results", chosen.scale, "params.yaml"), read_text(settings.PARAMS))
-    count = len(chosen.runs) + len(chosen.distilled)
-    print(f"params.yaml is {chosen.scale}: {count} trainings on {', '.join(chosen.data)}; next: dvc repro")
+    write_text(Path("results", config.load().preset, "params.yaml"), read_text(config.PARAMS))
 
 
 @app.command()
 def prepare(dataset: Dataset) -> None:
-    """Resize a data set's images to the size of the scale in force, into memory-mapped arrays."""
-    from ctrcl import config as settings
-    from ctrcl import data as datasets
+    """Resize a data set's images to the size of the preset in force, into memory-mapped arrays."""
+    from ctrcl import config
     from ctrcl.data import preparation
-    from ctrcl.engine import run as runs
+    from ctrcl.engine.run import RunPaths
 
-    chosen = settings.load()
-    target = runs.Places(chosen.scale, dataset).prepared
-    size = chosen.size(dataset)
-    preparation.prepare(dataset, datasets.get(dataset).folder, size, target, chosen.machine.workers)
+    settings = config.load()
+    size = settings.size(dataset)
+    target = RunPaths(settings.preset, dataset).prepared
+    preparation.prepare(dataset, size, target, settings.machine.workers, settings.data[dataset].classes)
 
 
 @app.command()
 def train(dataset: Dataset, experiment: Experiment) -> None:
     """Train and evaluate one experiment on one data set, all seeds; interrupted, it resumes."""
-    from ctrcl import config as settings
-    from ctrcl.engine import run as runs
+    from ctrcl import config
+    from ctrcl.engine import run
 
-    runs.train(settings.load(), dataset, experiment)
+    run.train(config.load(), dataset, experiment)
 
 
 @app.command()
 def evaluate(dataset: Dataset, experiment: Experiment) -> None:
-    """Compute the metrics again from the kept label maps; needs no weights."""
-    from ctrcl import config as settings
-    from ctrcl.engine import run as runs
+    """Compute the metrics again from the stored label maps; needs no weights."""
+    from ctrcl import config
+    from ctrcl.engine import run
 
-    runs.evaluate(settings.load(), dataset, experiment)
+    run.evaluate(config.load(), dataset, experiment)
 
 
 @app.command()
 def samples(dataset: Dataset) -> None:
-    """Keep what the figures are drawn from: best, median and worst case of training alone, for each main experiment."""
-    from ctrcl import config as settings
-    from ctrcl.engine import samples as drawn
+    """Store what the figures are drawn from: best, median and worst case of training alone, per main experiment."""
+    from ctrcl import config
+    from ctrcl.engine import machine
 
-    drawn.collect(settings.load(), dataset)
+    settings = config.load()
+    machine.cap(settings.machine)
+    from ctrcl.engine import samples as chosen
+
+    chosen.collect(settings, dataset)
 
 
 @app.command()
 def notebook(
     name: str,
-    dataset: Annotated[str | None, typer.Argument(help="a data set of this scale; none: a page on all of them")] = None,
+    dataset: Annotated[str | None, typer.Argument(help="a data set of this preset; none: all of them")] = None,
     table: Annotated[str | None, typer.Option(help="the table that `comparison` shows")] = None,
 ) -> None:
-    """Execute notebooks/paper/NAME.ipynb on a data set of the scale in force, into results/."""
-    from ctrcl import config as settings
+    """Execute notebooks/paper/NAME.ipynb on a data set of the preset in force, into results/."""
+    from ctrcl import config
     from ctrcl.report import notebook as notebooks
 
-    chosen = settings.load()
+    settings = config.load()
     if dataset:
-        chosen.size(dataset)
-    notebooks.execute(name, chosen.scale, dataset, table=table)
+        settings.size(dataset)
+    notebooks.execute(name, settings.preset, dataset, table=table)
 
 
 @app.command()
 def methods() -> None:
-    """Every method: what trains, fidelity, what it adds to the students' losses, paper."""
+    """Every method: family, fidelity, what it adds to the students' losses, paper."""
     from ctrcl import methods as registry
 
-    for method in registry.METHODS.values():
-        print(f"{method.name:15} {method.setting:8} {method.fidelity:15} {method.equation}\n{'':15} {method.cited}")
+    for name in registry.names():
+        method = registry.get(name)
+        values = {key: field.default for key, field in method.Options.model_fields.items()}
+        print(f"{name:15} {method.family:13} {method.fidelity:15} {method.equation.format(**values)}")
+        print(f"{'':15} {method.citation}")
 
 
 @app.command()
-def report(
-    readme: Annotated[bool, typer.Option("--readme", help="write the README's tables anew instead")] = False,
-) -> None:
-    """Name the tables, figures and notebooks of the scale in force, and print its main table."""
-    from ctrcl import config as settings
-    from ctrcl.io import read_text, write_text
-    from ctrcl.report import summary as reporting
+def report() -> None:
+    """Print the main tables of the preset in force and where its tables, figures and notebooks are."""
+    from ctrcl import config
+    from ctrcl.report import summary
 
-    if readme:
-        write_text("README.md", reporting.refreshed(read_text("README.md"), Path("results")))
-    else:
-        reporting.report(settings.load())
+    for line in summary.report(Path("results", config.load().preset)):
+        print(line)
 
 
 @app.command()
@@ -261,8 +273,7 @@ def predict(
     """Segment images with one student; not for clinical use."""
     from ctrcl.engine import predict as prediction
 
-    in_force()
-    prediction.predict(weights, images, output)
+    prediction.predict(weights, images, output, _classes)
 
 
 @app.command()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-install_import_hook("ctrcl.losses", "shapes.checked")  # before anything imports them
+install_import_hook(["ctrcl.losses", "ctrcl.methods"], "shapes.checked")  # before anything imports them
 settings.register_profile("steady", deadline=None, derandomize=True)  # the same examples in every run
 settings.load_profile("steady")
 

@@ -8,18 +8,9 @@ from strategies import HALVES
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from ctrcl.losses.adversarial import (
-    Critic,
-    Discriminator,
-    Temperature,
-    ctkd_strength,
-    frozen,
-    lsgan_discriminator,
-    lsgan_generator,
-    reverse,
-    wgan_critic,
-    wgan_generator,
-)
+from ctrcl.losses.adversarial import Temperature, ctkd_strength, frozen, reverse
+from ctrcl.methods.afd import Discriminator, lsgan_discriminator, lsgan_generator
+from ctrcl.methods.skd import Critic, wgan_critic, wgan_generator
 
 
 def maps(channels: int = 3, size: int = 8, seed: int = 0, batch: int = 2) -> Tensor:

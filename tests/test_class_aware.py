@@ -23,7 +23,7 @@ from ctrcl.losses.class_aware import (
     supervise,
     supervision,
 )
-from ctrcl.losses.relations import regrid
+from ctrcl.losses.features import resize_to_match
 from ctrcl.losses.targets import presence, reduce_to
 
 CLASSES = 4
@@ -322,7 +322,7 @@ def test_features_of_any_shape_and_size_have_finite_terms_and_gradients(case, va
     student, teacher, y, classes = case
     torch.manual_seed(0)
     leaves = [student.requires_grad_(), teacher.requires_grad_()]
-    maps = regrid(student, teacher)
+    maps = resize_to_match(student, teacher)
     cpms = [None if variant == "prototype" else CategoryPerception(f.shape[1], classes, 6).to(f.dtype) for f in maps]
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         own, peer = ([perceive(cpm, f, y, classes)] for cpm, f in zip(cpms, maps, strict=True))

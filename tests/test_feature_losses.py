@@ -20,21 +20,22 @@ from torch.nn import functional
 from torch.testing import assert_close
 from torchdistill.losses.mid_level import ATLoss
 
+import ctrcl
+from ctrcl import MaskedGeneration, mcl
 from ctrcl.io import UserError
-from ctrcl.losses import features as room
-from ctrcl.losses.features import MaskedGeneration, Projection, matched, mcl
+from ctrcl.losses.features import Projection, matched, mean_squared_error
 
 # every loss as loss(student, teacher, target, number of classes), and whether its channels may differ
 LOSSES = {
-    "at": lambda s, t, y, k: room.at(s, t),
-    "at, paper": lambda s, t, y, k: room.at(s, t, form="paper"),
-    "emkd_importance": lambda s, t, y, k: room.emkd_importance(s, t),
-    "fitnet": lambda s, t, y, k: room.fitnet(s, t),
-    "mgd": lambda s, t, y, k: room.mgd(s, t),
-    "skd_pair": lambda s, t, y, k: room.skd_pair(s, t),
-    "ifvd": lambda s, t, y, k: room.ifvd(s, t, y, k),
-    "cirkd_batch": lambda s, t, y, k: room.cirkd_batch(s, t),
-    "emkd_region": lambda s, t, y, k: room.emkd_region(s, t, y, k),
+    "at": lambda s, t, y, k: ctrcl.at(s, t),
+    "at, paper": lambda s, t, y, k: ctrcl.at(s, t, form="paper"),
+    "emkd_importance": lambda s, t, y, k: ctrcl.emkd_importance(s, t),
+    "fitnet": lambda s, t, y, k: mean_squared_error(s, t),
+    "mgd": lambda s, t, y, k: ctrcl.mgd(s, t),
+    "skd_pair": lambda s, t, y, k: ctrcl.skd_pair(s, t),
+    "ifvd": lambda s, t, y, k: ctrcl.ifvd(s, t, y, k),
+    "cirkd_batch": lambda s, t, y, k: ctrcl.cirkd_batch(s, t),
+    "emkd_region": lambda s, t, y, k: ctrcl.emkd_region(s, t, y, k),
 }
 SAME_CHANNELS = ("fitnet", "mgd")
 SUPERVISED = ("ifvd", "emkd_region")
@@ -157,8 +158,8 @@ LOOPS = {
 def test_features_have_their_reference_values(device):
     s, t = (f.to(device) for f in reference_features())
     y = reference()[2].to(device)
-    assert room.at(s, t).item() == pytest.approx(0.00156803620323, abs=1e-9)
-    assert room.ifvd(s, t, y, 4).item() == pytest.approx(0.672221506363, abs=1e-9)
+    assert ctrcl.at(s, t).item() == pytest.approx(0.00156803620323, abs=1e-9)
+    assert ctrcl.ifvd(s, t, y, 4).item() == pytest.approx(0.672221506363, abs=1e-9)
 
 
 @each_loss
@@ -176,17 +177,17 @@ def test_torchdistill_agrees_on_attention():
     place = {"io": "output", "path": ""}
     for mode in ("code", "paper"):
         oracle = ATLoss({"pair": {"student": place, "teacher": place}}, mode=mode)
-        assert_close(room.at(s, t, form=mode), oracle({"": {"output": s}}, {"": {"output": t}}))
+        assert_close(ctrcl.at(s, t, form=mode), oracle({"": {"output": s}}, {"": {"output": t}}))
 
 
 def test_attention_has_two_forms_and_no_third():
     with pytest.raises(UserError, match="the forms are code, paper"):
-        room.at(*reference_features(), form="mean")
+        ctrcl.at(*reference_features(), form="mean")
 
 
 def test_attention_does_not_depend_on_the_scale_of_the_features():
     s, t = reference_features()
-    for loss in (room.at, room.emkd_importance):
+    for loss in (ctrcl.at, ctrcl.emkd_importance):
         assert_close(loss(1e-30 * s, 1e60 * t), loss(s, t))
 
 
@@ -290,12 +291,12 @@ def test_a_class_of_a_single_position_has_no_variation():
     y = torch.full((1, 4, 3), 255)
     y[0, 1, 1], y[0, 2, 2] = 0, 1
     s, t = drawn_features(images=1), drawn_features(seed=1, images=1)
-    assert room.ifvd(s, t, y, 2).item() == pytest.approx(0, abs=1e-20)
+    assert ctrcl.ifvd(s, t, y, 2).item() == pytest.approx(0, abs=1e-20)
 
 
 def test_an_image_of_one_class_has_no_pair_of_regions():
     s, t = drawn_features(images=1), drawn_features(seed=1, images=1)
-    assert room.emkd_region(s, t, torch.ones(1, 8, 8, dtype=torch.uint8), 3).item() == 0
+    assert ctrcl.emkd_region(s, t, torch.ones(1, 8, 8, dtype=torch.uint8), 3).item() == 0
 
 
 @pytest.mark.parametrize("name", ["at", "at, paper", "emkd_importance", "skd_pair", "ifvd", "emkd_region"])

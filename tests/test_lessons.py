@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-
-from ctrcl import lessons
 from ctrcl.losses.logits import kd, kl
 from ctrcl.losses.soft_labels import dml, rectify
+
+from ctrcl import lessons
 from ctrcl.methods import METHODS
 from ctrcl.report import notebook as notebooks
 from ctrcl.report import style as drawing

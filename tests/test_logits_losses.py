@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.testing import assert_close
 from torchdistill.losses.mid_level import DISTLoss, KDLoss
 
-from ctrcl.losses.logits import ctkd, cwd, dist, dkd, kd, kl, skd_pixel
-from ctrcl.losses.soft_labels import dml, rectify
+from ctrcl import ctkd, cwd, dist, dkd, dml, kd, kl, rectify, skd_pixel
 
 
 def kl_by_loops(label: Tensor, p: Tensor, valid: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.testing import assert_close
 
-from ctrcl.losses.memory import ClassMemory
+from ctrcl import ClassMemory
 
 CLASSES = 4
 

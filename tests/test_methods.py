@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from ctrcl.methods.dual_distillation import multi_scale
+from ctrcl.methods.objective import Step
+from ctrcl.methods.online import drawn
 from safetensors.torch import load_file
 
 from ctrcl import config as settings
@@ -17,9 +20,6 @@ from ctrcl.io import UserError
 from ctrcl.losses import logits, soft_labels
 from ctrcl.losses.segmentation import dice
 from ctrcl.losses.targets import IGNORE
-from ctrcl.methods.dual_distillation import multi_scale
-from ctrcl.methods.objective import Step
-from ctrcl.methods.online import drawn
 from ctrcl.models.students import Design, Prediction, Student, Teacher, count, load, save
 
 WIDTHS = {"a": [8, 12, 16, 20], "b": [6, 8, 10, 12]}

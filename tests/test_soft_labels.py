@@ -21,22 +21,16 @@ from strategies import (
 from torch import Tensor
 from torch.testing import assert_close
 
+from ctrcl import dml, kdcl_general, kdcl_linear, kdcl_minlogit, kdcl_naive, kl, masked, rectify, revised, swapped
 from ctrcl.io import UserError
-from ctrcl.losses.logits import kl
-from ctrcl.losses.soft_labels import (
-    FACTORS,
-    better,
-    dml,
-    kdcl_general,
-    kdcl_linear,
-    kdcl_minlogit,
-    kdcl_naive,
-    masked,
-    rectified,
-    rectify,
-    revised,
-    swapped,
-)
+from ctrcl.losses.rectification import FACTORS
+from ctrcl.methods.hfd_bsd import better
+
+
+def rectified(*arguments, **options) -> Tensor:
+    """The label alone."""
+    return rectify(*arguments, **options).label
+
 
 SUBSETS = [subset for size in range(4) for subset in combinations(FACTORS, size)]
 

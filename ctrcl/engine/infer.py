@@ -13,15 +13,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 import torch.utils.flop_counter
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from ctrcl.data.batches import scaled, standardised
 from ctrcl.data.preparation import Prepared
 from ctrcl.engine.metrics import overlap
 from ctrcl.io import UserError, read_rows, write_arrays, write_text
+from ctrcl.losses.targets import presence
 from ctrcl.models.students import Student, Teacher, load
 
 AT_ONCE = 32  # images or slices
@@ -36,7 +37,7 @@ def probabilities(student: Student, images: np.ndarray, device: torch.device | N
 
 def on_grid(planes: Float[Tensor, "n k s s"], shape: tuple[int, int]) -> Float[np.ndarray, "n k h w"]:
     """Probabilities resized bilinearly to a slice's original size."""
-    return F.interpolate(planes, size=shape, mode="bilinear", align_corners=False).cpu().numpy()
+    return functional.interpolate(planes, size=shape, mode="bilinear", align_corners=False).cpu().numpy()
 
 
 def planes_of(
@@ -98,8 +99,8 @@ def predict(weights: Path, data: Prepared, seed: int, target: Path, device: torc
 
 
 @torch.inference_mode()
-def price(student: Student, device: torch.device, repeats: int = 10) -> tuple[float, float]:
-    """What one image costs: GFLOPs, a multiply-add counted as two operations, and the median of its milliseconds."""
+def profile_cost(student: Student, device: torch.device, repeats: int = 10) -> tuple[float, float]:
+    """GFLOPs of one image, a multiply-add counted as two operations, and the median of its milliseconds."""
     design = student.design
     images = torch.zeros(1, design.channels, design.size, design.size, device=device)
     student.to(device).eval()
@@ -113,10 +114,10 @@ def price(student: Student, device: torch.device, repeats: int = 10) -> tuple[fl
     return counter.get_total_flops() / 1e9, 1e3 * float(np.median(times))
 
 
-def confirmed(
+def confirm_teachers(
     teachers: dict[str, Teacher], reported: Path, seed: int, data: Prepared, device: torch.device | None = None
-) -> list[str]:
-    """Test every teacher again before anybody learns from it; what was found, in one line each.
+) -> None:
+    """Test every teacher before anybody learns from it.
 
     Args:
         teachers: by student's name, as loaded for the method.
@@ -125,15 +126,53 @@ def confirmed(
     Raises:
         UserError: a mean DSC that is not the one reported: these are other weights, or other data.
     """
-    rows, said = read_rows(reported).query("seed == @seed"), []
+    rows = read_rows(reported).query("seed == @seed")
     for name, teacher in teachers.items():
         found: list[float] = []
         for case, maps, _ in on_test_cases({name: teacher.student}, data, device):
             truth = data.truth(case)
             found += [overlap(maps[name] == k, truth == k) for k in range(1, len(data.manifest["classes"]))]
         score, stated = np.nanmean(found), rows.loc[rows["student"] == name, "dsc"].mean()
-        who = f"teacher {name} of {reported.stem} ({teacher.student.design.network})"
         if not abs(score - stated) < 1e-4:
-            raise UserError(f"{who} has DSC {score:.4f}, but {reported} says {stated:.4f}; train {reported.stem} again")
-        said.append(f"{who} has DSC {score:.4f} on the test cases, as its own stage reported")
-    return said
+            who = f"teacher {name} of {reported.stem} ({teacher.student.design.network})"
+            raise UserError(
+                f"{who} has DSC {score:.4f}, but {reported} states {stated:.4f}; train {reported.stem} again"
+            )
+
+
+@torch.inference_mode()
+def linear_probe(students: Any, method: Any, data: Prepared, device: torch.device) -> dict[str, float]:
+    """Collapse check of CFCL: how well a linear probe reads the class out of the CPM embeddings.
+
+    Embeddings of the classes present in the validation slices (test slices where there are none), of the last stage;
+    least squares on every other slice, balanced accuracy on the rest. Chance is 1 / classes; collapsed embeddings are
+    at chance.
+
+    Args:
+        students, method: as trained; `method.perceive` gives the embeddings.
+    """
+    part = "validation" if data.cases("validation") else "test"
+    classes, vectors = len(data.manifest["classes"]), {name: [] for name in students}
+    owners: list[Tensor] = []
+    images, labels = data.images(part), data.labels(part)
+    for first in range(0, len(images), AT_ONCE):
+        batch = standardised(scaled(torch.from_numpy(np.array(images[first : first + AT_ONCE])).to(device)))
+        target = torch.from_numpy(np.array(labels[first : first + AT_ONCE])).to(device).long()
+        there = presence(target, classes)
+        for name, student in students.items():
+            features = student.eval()(batch).features
+            perceived = method.eval().perceive(name, [features[stage] for stage in method.stages], target)[-1]
+            vectors[name].append(perceived.embeddings.float()[there].cpu())
+        owners.append(there.nonzero().cpu() + torch.tensor([first, 0]))
+    slices, owner = torch.cat(owners).unbind(1)
+    half = slices % 2 == 0
+    found = {}
+    for name, parts in vectors.items():
+        x = functional.pad(torch.cat(parts).double(), (0, 1), value=1.0)
+        y = functional.one_hot(owner, classes).double()
+        ridge = 1e-3 * torch.eye(x.shape[1], dtype=x.dtype)
+        weights = torch.linalg.solve(x[half].T @ x[half] + ridge, x[half].T @ y[half])
+        rest = owner[~half]
+        right = ((x[~half] @ weights).argmax(1) == rest).double()
+        found[name] = round(float(np.nanmean([right[rest == k].mean() for k in rest.unique()])), 4)
+    return found

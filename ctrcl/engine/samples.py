@@ -3,7 +3,7 @@
 The rule: test cases are ranked by the DSC of training alone (mean over classes, both students and all seeds); the
 best, the median and the worst are kept, a volume by its slice with the largest true foreground. Seed: the first.
 
-    results/<scale>/samples/<dataset>/<experiment>.npz, arrays over the three cases at the prepared size
+    results/<preset>/samples/<dataset>/<experiment>.npz, arrays over the three cases at the prepared size
       rank, case, slice, dsc      which cases, and the DSC they were ranked by
       image, truth                N C S S float16 in [0, 1]; N S S
       probabilities_{a,b}         N K S S uint8, in 1/255
@@ -34,13 +34,13 @@ from ctrcl import methods
 from ctrcl.config import Settings
 from ctrcl.data.batches import scaled, standardised
 from ctrcl.data.preparation import Prepared
-from ctrcl.engine.run import Places
+from ctrcl.engine.run import RunPaths
 from ctrcl.io import UserError, read_rows, replacing, write_arrays
-from ctrcl.losses.soft_labels import rectify
+from ctrcl.losses.rectification import rectify
 from ctrcl.losses.targets import one_hot, presence
-from ctrcl.methods.collaborative import CategoryAware
+from ctrcl.methods.base import Shape
+from ctrcl.methods.ctrcl import CTRCL
 from ctrcl.models.students import Prediction, load, load_tensors
-from ctrcl.report.spaces import principal
 
 RANKS = ("best", "median", "worst")
 MOST, COMPONENTS = 60, 16  # cases and dimensions of the feature spaces
@@ -59,20 +59,20 @@ def chosen(alone: pd.DataFrame) -> pd.DataFrame:
 def collect(settings: Settings, dataset: str) -> None:
     """Write the samples of every experiment of the main table on a data set, all files or none."""
     settings.size(dataset)
-    experiments = settings.tables["main"].get(dataset)
+    experiments = settings.tables.get("main", {}).get(dataset)
     if not experiments or "alone" not in experiments:
         raise UserError(f"tables.main.{dataset} of params.yaml must list `alone`: the cases are chosen by it")
     torch.set_num_threads(settings.machine.threads)
-    rows = Places(settings.scale, dataset, "alone").cases
+    rows = RunPaths(settings.preset, dataset, "alone").cases
     if not rows.exists():
         raise UserError(f"{rows} is missing; run `ctrcl train {dataset} alone` first")
     picked = chosen(read_rows(rows))
-    data = Prepared(Places(settings.scale, dataset).prepared)
+    data = Prepared(RunPaths(settings.preset, dataset).prepared)
     shown, space = _pictures(picked, data), _spread(data)
-    with replacing(Places(settings.scale, dataset).samples) as draft:
+    with replacing(RunPaths(settings.preset, dataset).samples) as draft:
         draft.mkdir()
         for experiment in experiments:
-            trained = [Trained(settings, dataset, experiment, seed) for seed in settings.seeds_of(experiment)]
+            trained = [Trained(settings, dataset, experiment, seed) for seed in settings.experiment(experiment).seeds]
             arrays = shown | _seen(trained[0], shown) | {"space_case": space["case"]} | _spaces(trained, space)
             write_arrays(draft / f"{experiment}.npz", arrays)
 
@@ -84,20 +84,20 @@ class Trained:
     """
 
     def __init__(self, settings: Settings, dataset: str, experiment: str, seed: int):
-        weights = Places(settings.scale, dataset, experiment).weights
+        weights = RunPaths(settings.preset, dataset, experiment).weights
         self.students = {name: load(weights / f"seed{seed}-{name}.safetensors")[0] for name in ("a", "b")}
-        options = methods.configured(experiment, settings.experiment(experiment))[1]
+        options = methods.options(settings.experiment(experiment))
         named = ("factors", "constant", "temperature") if hasattr(options, "factors") else ()  # others: by default
         self.arm = {name: getattr(options, name) for name in named}
-        self.category: CategoryAware | None = None
+        self.category: CTRCL | None = None
         path = weights / f"seed{seed}-method.safetensors"
         if path.exists():
             widths = {name: student.widths for name, student in self.students.items()}
             classes = self.students["a"].design.classes
-            method = methods.build(experiment, settings.experiment(experiment), widths, classes).eval()
-            method.load_state_dict(load_tensors(path)[0])
-            self.category = next((part for part in method.parts if isinstance(part, CategoryAware)), None)
-        self.embed = self.category is not None and len(self.category.perception) > 0
+            objective = methods.build(settings.experiment(experiment), Shape(widths, classes)).eval()
+            objective.load_state_dict(load_tensors(path)[0])
+            self.category = objective.method if isinstance(objective.method, CTRCL) else None
+        self.embed = self.category is not None and len(self.category.cpms) > 0
 
 
 def _pictures(picked: pd.DataFrame, data: Prepared) -> dict[str, np.ndarray]:
@@ -143,11 +143,11 @@ def _seen(trained: Trained, shown: dict[str, np.ndarray]) -> dict[str, np.ndarra
     return kept | (_perceived(trained.category, predictions, target) if trained.category else {})
 
 
-def _perceived(part: CategoryAware, predictions: dict[str, Prediction], target: Tensor) -> dict[str, np.ndarray]:
+def _perceived(method: CTRCL, predictions: dict[str, Prediction], target: Tensor) -> dict[str, np.ndarray]:
     kept = {}
     for name, prediction in predictions.items():
-        features = [prediction.features[stage] for stage in part.stages]
-        for stage, seen in zip(part.stages, part.perceive(name, features, target), strict=True):
+        features = [prediction.features[stage] for stage in method.stages]
+        for stage, seen in zip(method.stages, method.perceive(name, features, target), strict=True):
             kept[f"maps{stage + 1}_{name}"] = seen.maps.softmax(1).numpy().astype(np.float16)
             kept[f"embeddings{stage + 1}_{name}"] = seen.embeddings.numpy().astype(np.float16)
     return kept
@@ -161,12 +161,12 @@ def _spaces(trained: list[Trained], space: dict[str, np.ndarray]) -> dict[str, n
         parts = [_vectors(one, space, first) for first in range(0, len(space["case"]), BATCH)]
         vectors = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
         for name in one.students:
-            projected, share, _ = principal(vectors[f"centres_{name}"], COMPONENTS)
+            projected, share = principal(vectors[f"centres_{name}"], COMPONENTS)
             kept.setdefault(f"centres_{name}", []).append(_unit(projected))
             kept.setdefault(f"held_{name}", []).append(share.sum())
         if one.embed:
             both = np.stack([vectors[f"shared_{name}"] for name in one.students])
-            for name, points in zip(one.students, _unit(principal(both, COMPONENTS).points), strict=True):
+            for name, points in zip(one.students, _unit(principal(both, COMPONENTS)[0]), strict=True):
                 kept.setdefault(f"shared_{name}", []).append(points)
     return {key: np.stack(arrays) for key, arrays in kept.items()}
 
@@ -199,3 +199,23 @@ def _unit(points: np.ndarray) -> np.ndarray:
     """Scaled to a mean square of 1, as float16."""
     size = np.sqrt(np.nanmean(points**2))
     return (points / (size if size > 0 else 1)).astype(np.float16)
+
+
+def principal(points: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points (..., C) in their `count` leading principal components, and the share of the variance in each.
+
+    Fewer components where there are not so many. Rows that hold a NaN take no part and stay NaN. The sign of a
+    component is fixed: the largest entry of its axis (the first, where two are as large) is positive.
+    """
+    flat = points.reshape(-1, points.shape[-1]).astype(np.float64)
+    known = ~np.isnan(flat).any(1)
+    if not known.any():
+        raise ValueError("no point is known: nothing to project")
+    centred = flat[known] - flat[known].mean(0)
+    _, lengths, axes = np.linalg.svd(centred, full_matrices=False)
+    axes = axes[:count]
+    axes = axes * np.sign(np.take_along_axis(axes, abs(axes).argmax(1)[:, None], 1))
+    found = np.full((len(flat), len(axes)), np.nan)
+    found[known] = centred @ axes.T
+    share = lengths**2 / max((lengths**2).sum(), np.finfo(float).tiny)
+    return found.reshape(*points.shape[:-1], len(axes)), share[: len(axes)]

@@ -3,10 +3,10 @@
     ctrcl train phantom-cardiac ctrcl        # calls `fit` once for each seed
 
 AdamW, polynomial decay after a linear warm-up, the same for every method. The last step's weights count; the
-validation images only draw the curves. Lightning Fabric puts it on a GPU or several, in the precision asked for.
-On the CPU a resumed run ends in the very bytes of an uninterrupted one: everything drawn depends on seed and step,
-and a checkpoint holds weights, optimiser, random state and the sums of the running epoch. With several devices each
-holds its share of every batch, over which its Dice and batch statistics run; the curves are the first device's.
+validation images only draw the curves. Lightning Fabric puts it on one or several devices, in the precision asked for.
+On the CPU a resumed run ends in the bytes of an uninterrupted one: everything random depends on seed and step, and a
+checkpoint holds weights, optimiser, random state and the sums of the running epoch. With several devices each has its
+share of every batch, over which its Dice and batch statistics run; the curves are the first device's.
 """
 
 import time
@@ -22,52 +22,53 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ctrcl import methods
-from ctrcl.config import Settings, Training
+from ctrcl.config import Experiment, Settings, Training
 from ctrcl.data.batches import Batches, scaled, standardised
 from ctrcl.data.preparation import Prepared
-from ctrcl.engine.infer import price
+from ctrcl.engine.infer import linear_probe, profile_cost
 from ctrcl.io import UserError, replacing, write_text
-from ctrcl.methods.objective import Step
+from ctrcl.methods.base import Shape, Step
 from ctrcl.models.students import Design, Student, Teacher, count, load, save, save_tensors
 
-CHECK_EVERY = 10  # steps between looks for a loss that is not finite
+CHECK_EVERY = 10  # steps between checks for a loss that is not finite
+AT_ONCE = 32  # validation images
 
 
 class Job(NamedTuple):
-    """One seed of one experiment: what, on which prepared data, the folder to work in, the folder of its teachers."""
+    """One seed of one experiment: prepared data, the folder to work in, the folder of its teachers' weights."""
 
     settings: Settings
     dataset: str
-    experiment: str
+    experiment: Experiment
     seed: int
     prepared: Path
     folder: Path
     teachers: Path | None = None
 
 
-class Team(nn.Module):
-    """Both students, the method that trains them and its frozen teachers, as one module."""
+class TrainingModule(nn.Module):
+    """Both students, the objective that trains them and its frozen teachers, as one module."""
 
-    def __init__(self, students: dict[str, Student], method: nn.Module, teachers: dict[str, Teacher] | None = None):
+    def __init__(self, students: dict[str, Student], objective: nn.Module, teachers: dict[str, Teacher] | None = None):
         super().__init__()
         self.students: Any = nn.ModuleDict(students)
-        self.method = method
+        self.objective = objective
         self.teachers = teachers or {}
 
     def forward(
         self, images: Float[Tensor, "b c h w"], target: Int[Tensor, "b h w"], done: float = 0.0, epoch: int = 0
     ) -> dict[str, Tensor]:
-        """The method's terms on a batch; `done` is the share of the training, `epoch` counts from 0."""
-        seen = {name: student(images) for name, student in self.students.items()}
+        """The objective's terms on a batch; `done` is the share of the training, `epoch` counts from 0."""
+        predictions = {name: student(images) for name, student in self.students.items()}
         taught = {name: teacher(images) for name, teacher in self.teachers.items()}
-        return self.method(Step(seen, target, taught, done, epoch))
+        return self.objective(Step(predictions, target, taught, done, epoch))
 
 
-def assemble(job: Job, data: Prepared, device: torch.device | None = None) -> Team:
-    """Students, method and teachers of a job. Equal seeds give equal students, whatever the method."""
-    chosen, values = job.settings.students_of(job.experiment), job.settings.experiment(job.experiment)
+def assemble(job: Job, data: Prepared, device: torch.device | None = None) -> TrainingModule:
+    """Students, objective and teachers of a job. Equal seeds give equal students, whatever the method."""
+    chosen = job.experiment.students
     classes, channels = len(data.manifest["classes"]), data.images("train").shape[1]
-    decoder = methods.configured(job.experiment, values)[1].decoder
+    decoder = methods.options(job.experiment).decoder
     students = {}
     for number, (name, network) in enumerate((("a", chosen.a.network), ("b", chosen.b.network))):
         torch.manual_seed(1000 * job.seed + number)
@@ -76,7 +77,7 @@ def assemble(job: Job, data: Prepared, device: torch.device | None = None) -> Te
     teachers = teachers_of(job, device)
     torch.manual_seed(1000 * job.seed + 999)
     widths, theirs = ({name: one.widths for name, one in group.items()} for group in (students, teachers))
-    return Team(students, methods.build(job.experiment, values, widths, classes, theirs), teachers)
+    return TrainingModule(students, methods.build(job.experiment, Shape(widths, classes, theirs)), teachers)
 
 
 def teachers_of(job: Job, device: torch.device | None = None) -> dict[str, Teacher]:
@@ -86,16 +87,16 @@ def teachers_of(job: Job, device: torch.device | None = None) -> dict[str, Teach
     return {name: Teacher(load(job.teachers / f"seed{job.seed}-{name}.safetensors")[0].to(device)) for name in "ab"}
 
 
-def learning_rate(step: int, steps: int, settings: Training) -> float:
+def learning_rate(step: int, steps: int, plan: Training) -> float:
     """Linear warm-up, then polynomial decay to 0."""
-    warm = round(settings.warmup * steps)
+    warm = round(plan.warmup * steps)
     if step < warm:
-        return settings.learning_rate * (step + 1) / warm
-    return settings.learning_rate * (1 - (step - warm) / (steps - warm)) ** settings.power
+        return plan.learning_rate * (step + 1) / warm
+    return plan.learning_rate * (1 - (step - warm) / (steps - warm)) ** plan.power
 
 
 def fabric_of(settings: Settings) -> lightning_fabric.Fabric:
-    """Device, number of devices and precision, as the settings say; sets the threads of this process."""
+    """Device, number of devices and precision of the settings; sets the threads of this process."""
     machine = settings.machine
     torch.set_num_threads(machine.threads)
     strategy = "auto" if machine.devices == 1 else "ddp_spawn"
@@ -104,11 +105,7 @@ def fabric_of(settings: Settings) -> lightning_fabric.Fabric:
     )
 
 
-def silent(steps: int) -> None:
-    """Report to nobody."""
-
-
-def fit(job: Job, report: Callable[[int], None] = silent) -> dict[str, Any]:
+def fit(job: Job, report: Callable[[int], None] = lambda steps: None) -> dict[str, Any]:
     """Train one seed, from its checkpoint if there is one; leaves `a.safetensors`, `b.safetensors`, `curves.csv`.
 
     Args:
@@ -117,27 +114,27 @@ def fit(job: Job, report: Callable[[int], None] = silent) -> dict[str, Any]:
 
     Returns:
         Device, seconds (of all sittings), peak memory in MiB; per student parameters, GFLOPs and milliseconds of one
-        image.
+        image; with CFCL, how well its class embeddings can be told apart (`linear_probe`).
     """
     fabric = fabric_of(job.settings)
     if fabric.world_size == 1:
         return _fit(fabric, job, report)
     launch: Any = fabric.launch  # its annotation forgets the arguments
-    launch(_fit, job, silent)
+    launch(_fit, job, lambda steps: None)
     return torch.load(job.folder / "cost.pt", weights_only=True)
 
 
 def _fit(fabric: lightning_fabric.Fabric, job: Job, report: Callable[[int], None]) -> dict[str, Any]:
     begun = time.perf_counter()
-    plan, data = job.settings.training_of(job.experiment), Prepared(job.prepared)
-    team = assemble(job, data, fabric.device)
-    optimizer = torch.optim.AdamW(team.parameters(), plan.learning_rate, weight_decay=plan.weight_decay, fused=True)
-    model, optimizer = fabric.setup(team, optimizer)
+    plan, data = job.experiment.training, Prepared(job.prepared)
+    module = assemble(job, data, fabric.device)
+    optimizer = torch.optim.AdamW(module.parameters(), plan.learning_rate, weight_decay=plan.weight_decay, fused=True)
+    model, optimizer = fabric.setup(module, optimizer)
     ranks = (fabric.global_rank, fabric.world_size)
     batches = Batches(data, plan.batch, job.settings.augmentation, job.seed, fabric.device, *ranks)
     per_epoch = plan.steps_per_epoch or batches.per_pass
     steps = plan.epochs * per_epoch
-    state = State(job.folder / "checkpoint.pt", team, optimizer)
+    state = State(job.folder / "checkpoint.pt", module, optimizer)
     state.resume(fabric.device)
     report(state.step)
     saved = time.perf_counter()
@@ -152,49 +149,58 @@ def _fit(fabric: lightning_fabric.Fabric, job: Job, report: Callable[[int], None
         report(1)
         epoch, rest = divmod(state.step, per_epoch)
         if rest == 0:
-            state.close_epoch(epoch, per_epoch, monitored(team, data, fabric.device))
+            state.close_epoch(epoch, per_epoch, validate(module, data, fabric.device))
         elif state.step % CHECK_EVERY == 0:
             state.check()
         if time.perf_counter() - saved > job.settings.machine.checkpoint_seconds and fabric.is_global_zero:
             state.save(time.perf_counter() - begun)
             saved = time.perf_counter()
-    return _finish(fabric, job, team, state, time.perf_counter() - begun)
+    state.seconds += time.perf_counter() - begun
+    return _finish(fabric, job, module, state, data)
 
 
-def _finish(fabric: lightning_fabric.Fabric, job: Job, team: Team, state: "State", seconds: float) -> dict[str, Any]:
+def _finish(
+    fabric: lightning_fabric.Fabric, job: Job, module: TrainingModule, state: "State", data: Prepared
+) -> dict[str, Any]:
     cuda = fabric.device.type == "cuda"
     peak = torch.cuda.max_memory_allocated() / 2**20 if cuda else _resident_peak()
-    prices = {name: price(student, fabric.device) for name, student in team.students.items()}
-    cost = {
+    costs = {name: profile_cost(student, fabric.device) for name, student in module.students.items()}
+    record = {
         "device": torch.cuda.get_device_name() if cuda else "cpu",
-        "seconds": round(state.seconds + seconds, 1),
+        "seconds": round(state.seconds, 1),
         "peak_mib": round(peak),
-        "parameters": {name: count(student) for name, student in team.students.items()},
-        "gflops": {name: round(gflops, 6) for name, (gflops, _) in prices.items()},
-        "milliseconds": {name: round(milliseconds, 3) for name, (_, milliseconds) in prices.items()},
+        "parameters": {name: count(student) for name, student in module.students.items()},
+        "gflops": {name: round(gflops, 6) for name, (gflops, _) in costs.items()},
+        "milliseconds": {name: round(milliseconds, 3) for name, (_, milliseconds) in costs.items()},
     }
+    method: Any = module.objective.method
+    if len(getattr(method, "cpms", ())):
+        record["collapse"] = linear_probe(module.students, method, data, fabric.device)
     if fabric.is_global_zero:
-        for name, student in team.students.items():
-            about = {"dataset": job.dataset, "experiment": job.experiment, "seed": job.seed, "student": name}
+        for name, student in module.students.items():
+            about = {"dataset": job.dataset, "experiment": job.experiment.name, "seed": job.seed, "student": name}
             save(student, job.folder / f"{name}.safetensors", about)
-        if count(team.method):
-            save_tensors(team.method, job.folder / "method.safetensors", {"experiment": job.experiment})
+        if count(module.objective):
+            save_tensors(module.objective, job.folder / "method.safetensors", {"experiment": job.experiment.name})
         write_text(job.folder / "curves.csv", pd.DataFrame(state.curves).to_csv(index=False, float_format="%.6f"))
-        torch.save(cost, job.folder / "cost.pt")
-    return cost
+        torch.save(record, job.folder / "cost.pt")
+    return record
 
 
 def _resident_peak() -> float:
-    import resource
-
+    """MiB of this process at its largest; NaN where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return np.nan
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 class State:
     """What a run knows between two steps; written to and read from its checkpoint."""
 
-    def __init__(self, path: Path, team: Team, optimizer: torch.optim.Optimizer):
-        self.path, self.team, self.optimizer = path, team, optimizer
+    def __init__(self, path: Path, module: TrainingModule, optimizer: torch.optim.Optimizer):
+        self.path, self.module, self.optimizer = path, module, optimizer
         self.step, self.seconds = 0, 0.0
         self.sums: dict[str, Tensor] = {}
         self.curves: list[dict[str, float]] = []
@@ -203,17 +209,19 @@ class State:
         """Continue from the checkpoint, if there is one."""
         if not self.path.exists():
             return
-        kept = torch.load(self.path, map_location=device, weights_only=True)
-        self.team.load_state_dict(kept["team"])
-        self.optimizer.load_state_dict(kept["optimizer"])
-        torch.set_rng_state(kept["random"].cpu())
-        self.step, self.seconds, self.sums, self.curves = (kept[name] for name in ("step", "seconds", "sums", "curves"))
+        saved = torch.load(self.path, map_location=device, weights_only=True)
+        self.module.load_state_dict(saved["module"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        torch.set_rng_state(saved["random"].cpu())
+        self.step, self.seconds, self.sums, self.curves = (
+            saved[name] for name in ("step", "seconds", "sums", "curves")
+        )
 
     def save(self, seconds: float) -> None:
-        """Write the checkpoint, whole or not at all."""
+        """Write the checkpoint atomically."""
         self.check()
-        kept = {
-            "team": self.team.state_dict(),
+        state = {
+            "module": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "random": torch.get_rng_state(),
             "step": self.step,
@@ -222,7 +230,7 @@ class State:
             "curves": self.curves,
         }
         with replacing(self.path) as draft, open(draft, "wb") as file:
-            torch.save(kept, file)
+            torch.save(state, file)
 
     def add(self, terms: dict[str, Tensor]) -> None:
         """Count a step and add its terms to the epoch's sums."""
@@ -239,39 +247,39 @@ class State:
                     f"machine.precision 32-true"
                 )
 
-    def close_epoch(self, epoch: int, steps: int, monitor: dict[str, float]) -> None:
+    def close_epoch(self, epoch: int, steps: int, validation: dict[str, float]) -> None:
         """One row of the curves: mean of every term, validation DSC, agreement."""
         self.check()
         means = {name: float(total) / steps for name, total in self.sums.items()}
-        self.curves.append({"epoch": epoch, "step": self.step, **means, **monitor})
+        self.curves.append({"epoch": epoch, "step": self.step, **means, **validation})
         self.sums = {}
 
 
 @torch.inference_mode()
-def monitored(team: Team, data: Prepared, device: torch.device) -> dict[str, float]:
-    """Mean foreground DSC of each student on the validation cases, at the prepared size, and of one against the other.
+def validate(module: TrainingModule, data: Prepared, device: torch.device) -> dict[str, float]:
+    """Mean foreground DSC of each student on the validation cases, at the prepared size, and between the two students.
 
-    NaN where the data set has no validation cases.
+    From one confusion matrix per case. NaN where the data set has no validation cases.
     """
-    cases = data.cases("validation")
+    cases, classes = data.cases("validation"), len(data.manifest["classes"])
+    names = ("dsc_a", "dsc_b", "agreement")
     if not cases:
-        return {"dsc_a": np.nan, "dsc_b": np.nan, "agreement": np.nan}
-    team.eval()
-    classes = len(data.manifest["classes"])
+        return dict.fromkeys(names, np.nan)
+    module.eval()
     case = torch.from_numpy(np.repeat(np.arange(len(cases)), [c["slices"] for c in cases])).to(device)
     images, labels = data.images("validation"), data.labels("validation")
-    counts = torch.zeros(3, 3, len(cases), classes, device=device)
-    for first in range(0, len(images), 32):
-        part = slice(first, first + 32)
+    counts = torch.zeros(3, len(cases) * classes**2, device=device)
+    for first in range(0, len(images), AT_ONCE):
+        part = slice(first, first + AT_ONCE)
         batch = standardised(scaled(torch.from_numpy(np.array(images[part])).to(device)))
-        truth = torch.from_numpy(np.array(labels[part])).to(device)
-        maps = [team.students[name](batch).logits.argmax(1) for name in ("a", "b")]
-        for row, (one, other) in enumerate(((maps[0], truth), (maps[1], truth), (maps[0], maps[1]))):
-            for k in range(classes):
-                p, y = one == k, other == k
-                sums = torch.stack([(p & y).sum((1, 2)), p.sum((1, 2)), y.sum((1, 2))]).float()
-                counts[row, :, :, k].index_add_(1, case[part], sums)
-    team.train()
-    common, predicted, true = counts.unbind(1)
-    dsc = (2 * common / (predicted + true))[..., 1:]  # 0 / 0 is NaN: absent from both, the case does not count
-    return dict(zip(("dsc_a", "dsc_b", "agreement"), dsc.nanmean(1).nanmean(1).tolist(), strict=True))
+        truth = torch.from_numpy(np.array(labels[part])).to(device).long()
+        a, b = (module.students[name](batch).logits.argmax(1) for name in ("a", "b"))
+        place = case[part].reshape(-1, 1, 1) * classes**2
+        for row, (one, other) in enumerate(((a, truth), (b, truth), (a, b))):
+            index = (place + one * classes + other).flatten()
+            counts[row] += torch.bincount(index, minlength=counts.shape[1])
+    module.train()
+    matrix = counts.reshape(3, len(cases), classes, classes)
+    common = matrix.diagonal(dim1=2, dim2=3)
+    dsc = (2 * common / (matrix.sum(2) + matrix.sum(3)))[..., 1:]  # 0 / 0 is NaN: absent from both, no value
+    return dict(zip(names, dsc.nanmean(1).nanmean(1).tolist(), strict=True))

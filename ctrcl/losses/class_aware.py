@@ -30,7 +30,7 @@ from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ctrcl.losses.logits import kl
+from ctrcl.losses.divergence import kl
 from ctrcl.losses.segmentation import cross_entropy
 from ctrcl.losses.targets import IGNORE, mean_where, one_hot, presence, reduce_to, wide
 

@@ -17,14 +17,17 @@ def segmentation(
     target: Integer[Tensor, "b *hw"],
     ignore: int = IGNORE,
     probabilities: Float[Tensor, "b k *hw"] | None = None,
+    cross_entropy: float = 1.0,
 ) -> Float[Tensor, ""]:
     """L_seg = CE + Dice, from one log-softmax; takes logits or log-probabilities alike.
 
-    With `probabilities`, which the caller has computed already, `logits` are log-probabilities and used as they are.
+    Args:
+        probabilities: if the caller has them already; then `logits` are log-probabilities and used as they are.
+        cross_entropy: weight of CE, 1 in the paper.
     """
     log_probabilities = logits.log_softmax(1) if probabilities is None else logits
     p = log_probabilities.exp() if probabilities is None else probabilities
-    return _negative_log_likelihood(log_probabilities, target, ignore) + dice(p, target, ignore)
+    return cross_entropy * _negative_log_likelihood(log_probabilities, target, ignore) + dice(p, target, ignore)
 
 
 def cross_entropy(

@@ -1,4 +1,4 @@
-"""ACW-SKD: each student teaches itself, by classes and against a temperature that is learnt to make it hard.
+"""ACW-SKD: adversarial class-wise self-knowledge distillation of each student.
 
 Yu et al.: "Adversarial class-wise self-knowledge distillation for medical image segmentation", Scientific Reports
 2025, 10.1038/s41598-025-98116-7; fidelity `interpretation`. Known: an auxiliary head gives coarse segmentations that
@@ -21,16 +21,16 @@ adversarial loss learns the temperature. Every other choice is ours:
 from typing import Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ctrcl.losses.adversarial import Temperature, ctkd_strength
-from ctrcl.losses.features import fitnet
-from ctrcl.losses.logits import ctkd
+from ctrcl.losses.adversarial import Temperature, ctkd, ctkd_strength
+from ctrcl.losses.features import mean_squared_error
 from ctrcl.losses.segmentation import cross_entropy
 from ctrcl.losses.targets import IGNORE, mean_where, presence, reduce_to
-from ctrcl.methods.objective import Shape, Step
-from ctrcl.methods.options import SelfDistilled
+from ctrcl.methods import base
+from ctrcl.methods.base import Method, Shape, Stage, Step, Terms, Weight
 
 
 class Reconstruction(nn.Sequential):
@@ -49,7 +49,7 @@ class Reconstruction(nn.Sequential):
 class ClassWise(nn.Module):
     """The auxiliary branch of one student in one stage; it lives only in training."""
 
-    def __init__(self, options: SelfDistilled, channels: int, classes: int):
+    def __init__(self, options: Any, channels: int, classes: int):
         super().__init__()
         self.options, self.classes = options, classes
         self.project = nn.Conv2d(channels, options.dimension, 1)
@@ -87,27 +87,40 @@ class ClassWise(nn.Module):
 
 def mutual(feature: Tensor, again: Tensor) -> Tensor:
     """How far a feature is from what its FRM rebuilds, mean square, each the constant target of the other."""
-    return fitnet(feature, again) + fitnet(again, feature)
+    return mean_squared_error(feature, again) + mean_squared_error(again, feature)
 
 
-class SelfTaught(nn.Module):
+class ACWSKD(Method):
     """Every student with its own auxiliary branches; nothing passes between the students."""
 
-    def __init__(self, options: SelfDistilled, shape: Shape):
-        super().__init__()
-        self.stages = [stage - 1 for stage in options.stages]
-        self.branches: Any = nn.ModuleDict(
-            {
-                name: nn.ModuleList(ClassWise(options, channels[s], shape.classes) for s in self.stages)
-                for name, channels in shape.widths.items()
-            }
-        )
+    label = "ACW-SKD (after Yu 2025)"
+    citation = "Yu et al.: Adversarial class-wise self-knowledge distillation, Sci. Rep. 2025"
+    equation = "{alpha} τ² KL(p || p_aux) + {beta} (auxiliary + features + similarity)"
+    family = "self"
+    fidelity = "interpretation"
 
-    def forward(self, step: Step) -> dict[str, Tensor]:
+    class Options(base.Options):
+        """`alpha` weighs the divergence of the auxiliary logits, `beta` the other terms."""
+
+        alpha: float = Weight
+        beta: float = Weight
+        stages: tuple[Stage, ...] = Field((3,), min_length=1)
+        dimension: int = Field(64, ge=2)
+        epochs: int = Field(10, ge=1)
+
+    def __init__(self, options: Any, shape: Shape):
+        super().__init__(options, shape)
+        branches = {
+            name: nn.ModuleList(ClassWise(options, channels[s], shape.classes) for s in self.stages)
+            for name, channels in shape.widths.items()
+        }
+        self.branches: Any = nn.ModuleDict(branches)
+
+    def forward(self, step: Step) -> Terms:
         """`divergence_a`, `auxiliary_a`, `features_a`, `similarity_a` and the same of b, means over stages."""
-        terms: dict[str, Tensor] = {}
-        for name, seen in step.predictions.items():
+        terms: Terms = {}
+        for name, p in step.predictions.items():
             branches = zip(self.branches[name], self.stages, strict=True)
-            found = [branch(seen.features[stage], seen.offered, step) for branch, stage in branches]
+            found = [branch(p.features[stage], p.offered, step) for branch, stage in branches]
             terms |= {f"{term}_{name}": torch.stack([part[term] for part in found]).mean() for term in found[0]}
         return terms

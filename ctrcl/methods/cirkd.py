@@ -1,26 +1,49 @@
-"""CIRKD's memory: what the teacher saw of every class in images past, to compare a batch with.
+"""Cross-image relational KD (CIRKD): relations between the images of a batch, and to a memory of past ones.
 
-Yang, Zhou, An, Jiang, Xu, Zhang: "Cross-image relational knowledge distillation for semantic segmentation", CVPR
-2022, the pixel-to-pixel and pixel-to-region terms; fidelity `exact`. Where the authors' code departs from their text,
-we follow the text: 4096 and 1024 are anchors in all, so 4096 / K and 1024 / K of each class (the code takes as many
-of every class), and a pixel enters the queue of its own class (the code indexes the image by the rank within the
-class). Ours: a queue starts empty, not as noise, and a batch is compared before it is remembered.
+Yang, Zhou, An, Jiang, Xu, Zhang: "Cross-image relational knowledge distillation for semantic segmentation", CVPR 2022;
+fidelity `exact`. Where the authors' code departs from their text, we follow the text: 4096 and 1024 are anchors in
+all, so 4096 / K and 1024 / K of each class (the code takes as many of every class), and a pixel enters the queue of its
+own class (the code indexes the image by the rank within the class). Ours: a queue starts empty, not as noise, and a
+batch is compared before it is stored.
 """
 
 import torch
 from jaxtyping import Bool, Float, Integer
+from pydantic import Field
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from ctrcl.losses.logits import kd
-from ctrcl.losses.relations import dots, matched, unit
+from ctrcl.losses.divergence import kd
+from ctrcl.losses.features import dots, matched, unit, widened
 from ctrcl.losses.targets import IGNORE, one_hot, reduce_to, wide
+from ctrcl.methods.base import OfflineMethod, OfflineOptions, Stage, Step, Terms
+from ctrcl.models.students import Prediction
+
+
+def cirkd_batch(
+    student: Float[Tensor, "b c h w"], teacher: Float[Tensor, "b d H W"], temperature: float = 0.1
+) -> Float[Tensor, ""]:
+    """KL of the similarities between the positions of two images, mean over rows and all B^2 ordered pairs.
+
+    S_ij = F_i F_j^T of unit vectors; a row is a position of image i, its softmax runs over the positions of image j.
+    The similarities of one image to all are held at a time and computed again for the gradient: B h w x h w numbers
+    instead of B times as many.
+    """
+    own, fixed = (unit(f, 1).flatten(2) for f in widened(student, teacher))
+
+    def of_image(i: int, own: Tensor) -> Tensor:
+        s, t = (dots(f.mT, f[i] / temperature) for f in (own, fixed))  # image j, its positions, those of image i
+        return kd(s, t)  # KL(softmax(S^t / T) || softmax(S^s / T)), without T^2
+
+    terms = [checkpoint(of_image, i, own, use_reentrant=False, preserve_rng_state=False) for i in range(len(own))]
+    return torch.stack(terms).mean().to(student.dtype)
 
 
 class ClassMemory(nn.Module):
     """Queues of the teacher's pixels and region means, one per class, and the student's projector to their width.
 
     All of it is saved with the module: `pixels` K P D and `regions` K R D hold unit vectors, `pixels_seen` and
-    `regions_seen` count what ever entered. An entry's place is its number modulo the length, so a full queue gives
+    `regions_seen` count all that ever entered. An entry's place is its number modulo the length, so a full queue gives
     up its oldest.
 
     Args:
@@ -28,7 +51,7 @@ class ClassMemory(nn.Module):
         classes: K.
         pixel_slots, region_slots: P and R.
         pixel_anchors, region_anchors: how many to compare with, of all classes together.
-        pushed: how many pixels at most of every image and class are remembered.
+        pushed: at most how many pixels of every image and class are stored.
         temperature: of both softmaxes; its square is no factor.
     """
 
@@ -69,10 +92,10 @@ class ClassMemory(nn.Module):
         teacher: Float[Tensor, "b d y x"],
         target: Integer[Tensor, "b Y X"],
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """The pixel and the region term against what is remembered; then this batch is remembered too.
+        """The pixel and the region term against the memory; then this batch is stored too.
 
         Each is KL(softmax(S^t / T) || softmax(S^s / T)) of the similarities of a position to the anchors, mean over
-        the positions that count; 0 where none does or nothing is remembered. A class without memory has no anchor.
+        the positions that count; 0 where none does or the memory is empty. A class without memory has no anchor.
         """
         own, fixed = matched(student, teacher)
         dtype = wide(student.dtype)
@@ -155,3 +178,38 @@ def _push(
     used = (step < number.unsqueeze(1)).unsqueeze(2)
     queue.scatter_(1, slot.expand_as(entry), entry.where(used, queue.take_along_dim(slot, 1)))
     seen += number
+
+
+class CIRKD(OfflineMethod):
+    """KD, mini-batch relations, and pixel and region relations to a memory."""
+
+    label = "CIRKD"
+    citation = "Yang et al.: Cross-image relational knowledge distillation, CVPR 2022"
+    equation = "weights {weights} of KD, batch, pixels, regions"
+    fidelity = "exact"
+    soft_terms = ("kd",)
+
+    class Options(OfflineOptions):
+        """Weights of KD, batch, pixels and regions; the length of the queues, per class."""
+
+        weights: tuple[float, float, float, float] = (1.0, 1.0, 0.1, 0.1)
+        stages: tuple[Stage, ...] = Field((3,), min_length=1)
+        temperature: float = Field(0.1, gt=0)
+        pixels: int = Field(20_000, ge=1)
+        regions: int = Field(2_000, ge=1)
+
+    def stage_module(self, own: int, theirs: int) -> nn.Module:
+        """The memory of one stage."""
+        o = self.options
+        return ClassMemory(own, theirs, self.classes, o.pixels, o.regions, temperature=o.temperature)
+
+    def terms(self, name: str, student: Prediction, teacher: Prediction, step: Step) -> Terms:
+        """`kd`, `batch`, `pixels`, `regions`."""
+        tau, weights = self.options.temperature, self.options.weights
+
+        def loss(own: Tensor, theirs: Tensor, memory: nn.Module) -> Tensor:
+            return torch.stack([cirkd_batch(own, theirs, tau), *memory(own, theirs, step.target)])
+
+        soft = kd(student.log_probabilities, teacher.offered, valid=step.valid)
+        found = (soft, *self.over_stages(loss, name, student, teacher).unbind())
+        return {n: w * term for n, w, term in zip(("kd", "batch", "pixels", "regions"), weights, found, strict=True)}

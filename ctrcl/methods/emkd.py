@@ -1,0 +1,75 @@
+"""EMKD: soft labels, importance maps, and the affinity of regions.
+
+Qin et al.: "Efficient medical image segmentation based on knowledge distillation", IEEE TMI 2021; fidelity `exact`.
+"""
+
+import torch
+from jaxtyping import Float, Integer
+from pydantic import Field
+from torch import Tensor, nn
+
+from ctrcl.losses.divergence import kd
+from ctrcl.losses.features import attention_difference, dots, truth_on_grid, unit, widened
+from ctrcl.losses.targets import IGNORE
+from ctrcl.methods.base import OfflineMethod, OfflineOptions, Stage, Step, Terms
+from ctrcl.models.students import Prediction
+
+
+def emkd_importance(student: Float[Tensor, "b c h w"], teacher: Float[Tensor, "b d H W"]) -> Float[Tensor, ""]:
+    """Mean over images of ||A_s - A_t||^2, with importance maps A = vec(mean_c F^4) / ||.||."""
+    difference = attention_difference(student, teacher, 4)
+    return difference.square().sum(1).mean().to(student.dtype)
+
+
+def emkd_region(
+    student: Float[Tensor, "b c h w"],
+    teacher: Float[Tensor, "b d H W"],
+    target: Integer[Tensor, "b Y X"],
+    classes: int,
+    ignore: int = IGNORE,
+) -> Float[Tensor, ""]:
+    """Squared difference of the cosines between the mean features of two classes, summed over pairs, mean over images.
+
+    The pairs are those of classes i < j that an image holds on the features' grid; one with fewer than two costs 0.
+    """
+    own, fixed = widened(student, teacher)
+    truth, _ = truth_on_grid(target, classes, ignore, own)
+    present = truth.any(2)
+    pairs = (present.unsqueeze(2) & present.unsqueeze(1)).triu(1)
+    difference = _region_affinity(own, truth) - _region_affinity(fixed, truth)
+    return (difference.square().where(pairs, 0).sum() / own.shape[0]).to(student.dtype)
+
+
+def _region_affinity(features: Float[Tensor, "b c h w"], truth: Float[Tensor, "b k n"]) -> Float[Tensor, "b k k"]:
+    """Cosines between the mean features of the classes."""
+    means = dots(truth, features.flatten(2).mT) / truth.sum(2, keepdim=True).clamp_min(1)
+    return dots(unit(means, 2), unit(means, 2).mT)
+
+
+class EMKD(OfflineMethod):
+    """KD, importance maps and region affinity."""
+
+    label = "EMKD"
+    citation = "Qin et al.: Efficient medical image segmentation based on KD, IEEE TMI 2021"
+    equation = "weights {weights} of KD, importance maps, region affinity"
+    fidelity = "exact"
+    soft_terms = ("kd",)
+
+    class Options(OfflineOptions):
+        """Weights of KD, importance maps and region affinity."""
+
+        weights: tuple[float, float, float] = (0.1, 0.9, 0.9)
+        stages: tuple[Stage, ...] = Field((3,), min_length=1)
+        temperature: float = Field(4.0, gt=0)
+
+    def terms(self, name: str, student: Prediction, teacher: Prediction, step: Step) -> Terms:
+        """`kd`, `importance`, `regions`."""
+
+        def loss(own: Tensor, theirs: Tensor, _: nn.Module) -> Tensor:
+            region = emkd_region(own, theirs, step.target, self.classes)
+            return torch.stack([emkd_importance(own, theirs), region])
+
+        soft = kd(student.log_probabilities, teacher.offered, self.options.temperature, step.valid)
+        found = (soft, *self.over_stages(loss, name, student, teacher).unbind())
+        weights = zip(("kd", "importance", "regions"), self.options.weights, found, strict=True)
+        return {n: w * term for n, w, term in weights}

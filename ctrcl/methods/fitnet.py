@@ -1,0 +1,38 @@
+"""FitNet: the teacher's feature itself, through a 1x1 convolution without bias.
+
+Romero et al.: "FitNets: hints for thin deep nets", ICLR 2015, equation 3; fidelity `exact`.
+"""
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from ctrcl.losses.features import Projection, mean_squared_error
+from ctrcl.methods.base import OfflineMethod, OfflineOptions, Stage, Step, Terms
+from ctrcl.models.students import Prediction
+
+
+class FitNet(OfflineMethod):
+    """Mean squared error of the projected feature."""
+
+    label = "FitNet"
+    citation = "Romero et al.: FitNets: hints for thin deep nets, ICLR 2015"
+    equation = "{weight} mean (r(F) - F_t)²"
+    fidelity = "exact"
+
+    class Options(OfflineOptions):
+        """Weight and stages."""
+
+        weight: float = Field(10.0, ge=0)
+        stages: tuple[Stage, ...] = Field((3,), min_length=1)
+
+    def stage_module(self, own: int, theirs: int) -> nn.Module:
+        """The regressor."""
+        return Projection(own, theirs)
+
+    def terms(self, name: str, student: Prediction, teacher: Prediction, step: Step) -> Terms:
+        """`fitnet`."""
+
+        def loss(own: Tensor, theirs: Tensor, project: nn.Module) -> Tensor:
+            return mean_squared_error(project(own), theirs)
+
+        return {"fitnet": self.options.weight * self.over_stages(loss, name, student, teacher)}

@@ -1,0 +1,62 @@
+"""Intra-class feature variation distillation (IFVD): cosine of a feature with the mean of its class.
+
+Wang, Zhou, Jiang, Bai, Xu: "Intra-class feature variation distillation for semantic segmentation", ECCV 2020; fidelity
+`exact`.
+"""
+
+from jaxtyping import Float, Integer
+from pydantic import Field
+from torch import Tensor, nn
+
+from ctrcl.losses.features import dots, truth_on_grid, unit, widened
+from ctrcl.losses.targets import IGNORE, mean_where
+from ctrcl.methods.base import OfflineMethod, OfflineOptions, Stage, Step, Terms
+from ctrcl.models.students import Prediction
+
+
+def ifvd(
+    student: Float[Tensor, "b c h w"],
+    teacher: Float[Tensor, "b d H W"],
+    target: Integer[Tensor, "b Y X"],
+    classes: int,
+    ignore: int = IGNORE,
+) -> Float[Tensor, ""]:
+    """Mean over counted positions of (M_s - M_t)^2, M(x) = cos(F(x), mu_y(x)) with the centre of x's class.
+
+    mu_k = sum of F over the class / (their number + 1e-6), per image, and it carries a gradient. A class of a single
+    position has M = 1, an absent one takes no part.
+    """
+    own, fixed = widened(student, teacher)
+    truth, counted = truth_on_grid(target, classes, ignore, own)
+    difference = _variation(own, truth) - _variation(fixed, truth)
+    return mean_where(difference.square(), counted).to(student.dtype)  # IFVD: mean (M_s - M_t)^2
+
+
+def _variation(features: Float[Tensor, "b c h w"], truth: Float[Tensor, "b k n"]) -> Float[Tensor, "b n"]:
+    """M: cosine of every position with the centre of its own class."""
+    vectors = features.flatten(2)
+    centres = dots(truth, vectors.mT) / (truth.sum(2, keepdim=True) + 1e-6)
+    return (dots(unit(centres, 2), unit(vectors, 1)) * truth).sum(1)
+
+
+class IFVD(OfflineMethod):
+    """mean (M_s - M_t)^2."""
+
+    label = "IFVD"
+    citation = "Wang et al.: Intra-class feature variation distillation, ECCV 2020"
+    equation = "{weight} mean (M - M_t)²"
+    fidelity = "exact"
+
+    class Options(OfflineOptions):
+        """Weight and stages."""
+
+        weight: float = Field(20.0, ge=0)
+        stages: tuple[Stage, ...] = Field((3,), min_length=1)
+
+    def terms(self, name: str, student: Prediction, teacher: Prediction, step: Step) -> Terms:
+        """`ifvd`."""
+
+        def loss(own: Tensor, theirs: Tensor, _: nn.Module) -> Tensor:
+            return ifvd(own, theirs, step.target, self.classes)
+
+        return {"ifvd": self.options.weight * self.over_stages(loss, name, student, teacher)}

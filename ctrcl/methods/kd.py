@@ -1,0 +1,31 @@
+"""Knowledge distillation (KD) with a temperature.
+
+Hinton, Vinyals, Dean: "Distilling the knowledge in a neural network", arXiv 1503.02531, 2015; fidelity `exact`
+(`losses/divergence.py`).
+"""
+
+from pydantic import Field
+
+from ctrcl.losses.divergence import kd
+from ctrcl.methods.base import OfflineMethod, OfflineOptions, Step, Terms
+from ctrcl.models.students import Prediction
+
+
+class KD(OfflineMethod):
+    """T^2 KL of the softened softmaxes, section 2."""
+
+    label = "KD"
+    citation = "Hinton, Vinyals, Dean: Distilling the knowledge in a neural network, arXiv 1503.02531, 2015"
+    equation = "{weight} T² KL(p_t || p), T = {temperature}"
+    fidelity = "exact"
+    soft_terms = ("kd",)
+
+    class Options(OfflineOptions):
+        """Weight and temperature."""
+
+        temperature: float = Field(2.0, gt=0)
+
+    def terms(self, name: str, student: Prediction, teacher: Prediction, step: Step) -> Terms:
+        """`kd`."""
+        o = self.options
+        return {"kd": o.weight * kd(student.log_probabilities, teacher.offered, o.temperature, step.valid)}
