@@ -79,7 +79,7 @@ def data_list() -> None:
     """Every data set: classes, where its files belong, whether they are there."""
     from ctrcl import data as datasets
 
-    for name in datasets.KNOWN:
+    for name in datasets.names():
         benchmark = datasets.get(name)
         there = "present" if benchmark.folder.is_dir() else "absent "
         print(f"{name:16} {there}  {benchmark.folder}/  {', '.join(benchmark.classes[1:])}")
@@ -95,22 +95,24 @@ def data_import(
     """Check a data set in a folder, zip or tar and bring it to external/NAME, all of it or nothing."""
     import signal
 
+    from ctrcl import data as datasets
     from ctrcl.data import importing
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # like Ctrl-C, so that what is staged is removed
-    importing.bring(name, path)
+    importing.import_dataset(datasets.get(name), path)
 
 
 @data.command("verify")
 def data_verify(name: str) -> None:
     """Read every case of a data set that is here and report what is right, what is odd and what stops."""
     from ctrcl import data as datasets
-    from ctrcl.data import verify as verifying
+    from ctrcl.data.verify import verify
 
-    report = verifying.verify(name, datasets.get(name).folder)
+    benchmark = datasets.get(name)
+    report = verify(benchmark, benchmark.folder)
     print(report)
-    if report.stops:
-        raise UserError(report.stops[0])
+    if report.errors:
+        raise UserError(report.errors[0])
 
 
 @results.command("verify")
@@ -182,7 +184,8 @@ def prepare(dataset: Dataset) -> None:
     chosen = settings.load()
     target = runs.Places(chosen.scale, dataset).prepared
     size = chosen.size(dataset)
-    preparation.prepare(dataset, datasets.get(dataset).folder, size, target, chosen.machine.workers)
+    benchmark = datasets.get(dataset, chosen.data[dataset].classes)
+    preparation.prepare(benchmark, benchmark.folder, size, target, chosen.machine.workers)
 
 
 @app.command()

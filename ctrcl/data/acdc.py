@@ -18,8 +18,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from ctrcl.data import Benchmark
-from ctrcl.data.case import Case
+from ctrcl.data import Benchmark, Case
 from ctrcl.data.nifti import read_pair
 from ctrcl.data.pairs import AGAIN, known_labels, present, stacked
 from ctrcl.io import UserError
@@ -69,7 +68,7 @@ def patient_folders(folder: Path) -> dict[str, Path]:
 
 
 def alone(path: Path, other: Path | None) -> Path:
-    """The path, unless the same was found elsewhere: nobody could say which of them is meant."""
+    """The path, unless the same case was found elsewhere: then it is ambiguous."""
     if other:
         raise UserError(f"{path} and {other} are one case in two places; remove one of them")
     return path

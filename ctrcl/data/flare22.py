@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from ctrcl.data import PALETTE, Benchmark
-from ctrcl.data.case import Case
+from ctrcl.data import PALETTE, Benchmark, Case
 from ctrcl.data.nifti import read_pair, windowed
 from ctrcl.data.pairs import known_labels, listed
 

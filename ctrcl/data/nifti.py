@@ -1,7 +1,7 @@
-"""Reading an image and its label map from NIfTI, in one orientation, with every way they can be wrong checked.
+"""Reading and checking an image and its label map in NIfTI, in one orientation.
 
 Both are turned to nibabel's closest canonical orientation (axes towards right, anterior, superior) without
-resampling, so that the orientation in which a file was stored cannot be seen in the result.
+resampling, so that the result does not depend on the orientation in which a file was stored.
 """
 
 import logging
@@ -29,7 +29,7 @@ UNREADABLE: tuple[type[Exception], ...] = (  # type: ignore[assignment]   # isal
     nib.spatialimages.HeaderDataError,
     nib.wrapstruct.WrapStructError,
 )
-logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # what it would mend aloud is checked here
+logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # what it would repair with a warning is checked here
 
 
 def read_pair(image_path: Path, label_path: Path) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
@@ -60,7 +60,7 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     present(path)
     try:
         raw = inflated(path)
-        with np.errstate(all="ignore"):  # of an affine that is none
+        with np.errstate(all="ignore"):  # for an invalid affine
             stored = parsed(raw)
             check_spacing(stored, path)
         check_header(raw, stored, path)
@@ -74,7 +74,7 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def inflated(path: Path) -> bytes:
-    """The bytes of a NIfTI; gzip is undone in one go by ISA-L, which is nearly twice as fast as Python's."""
+    """The bytes of a NIfTI, decompressed by ISA-L, which is nearly twice as fast as Python's gzip."""
     if path.suffix != ".gz":
         return path.read_bytes()
     with igzip.open(path) as file:
@@ -88,13 +88,13 @@ def parsed(raw: bytes):
 
 
 def check_header(raw: bytes, stored, path: Path) -> None:
-    """An error where nibabel would make up a spacing of 1 mm for one of 0, or read the header as voxels."""
+    """An error where nibabel would replace a spacing of 0 by 1 mm, or read the header as voxels."""
     kind = type(stored.header)
     stated = kind(raw[: kind.sizeof_hdr], check=False)
     sizes = stated["pixdim"][1:4]
     if not sizes.all():
         listed = " x ".join(f"{size:g}" for size in sizes)
-        raise UserError(f"{path} has the spacing {listed} mm, which cannot be; {AGAIN} or correct its header")
+        raise UserError(f"{path} has the spacing {listed} mm, which is invalid; {AGAIN} or correct its header")
     if stated["vox_offset"] < kind.sizeof_hdr:
         raise ValueError("its voxels begin before its header ends")
 
@@ -107,7 +107,7 @@ def check_spacing(stored, path: Path) -> None:
     affine, header = voxel_sizes(stored.affine), np.array(stored.header.get_zooms(), dtype=float)
     listed = " x ".join(f"{size:g}" for size in affine)
     if not (np.isfinite(stored.affine).all() and (affine > 0).all() and np.linalg.det(stored.affine[:3, :3]) != 0):
-        raise UserError(f"{path} has the spacing {listed} mm, which cannot be; {AGAIN} or correct its header")
+        raise UserError(f"{path} has the spacing {listed} mm, which is invalid; {AGAIN} or correct its header")
     if not np.allclose(affine, header, rtol=1e-2):
         other = " x ".join(f"{size:g}" for size in header)
         raise UserError(

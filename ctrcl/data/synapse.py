@@ -15,8 +15,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from ctrcl.data import Benchmark
-from ctrcl.data.case import Case
+from ctrcl.data import Benchmark, Case
 from ctrcl.data.nifti import read_pair, windowed
 from ctrcl.data.pairs import AGAIN, known_labels, listed, stacked
 from ctrcl.io import UserError
@@ -70,15 +69,8 @@ def scaled(image: Float32[np.ndarray, "x y z"]) -> Float32[np.ndarray, "x y z"]:
 
 BENCHMARK = Benchmark(
     classes=(
-        "background",
-        "aorta",
-        "gallbladder",
-        "left kidney",
-        "right kidney",
-        "liver",
-        "pancreas",
-        "spleen",
-        "stomach",
+        *("background", "aorta", "gallbladder", "left kidney", "right kidney"),
+        *("liver", "pancreas", "spleen", "stomach"),
     ),
     colours=("#000000", "#D55E00", "#009E73", "#56B4E9", "#0072B2", "#882255", "#F0E442", "#CC79A7", "#E69F00"),
     channels=1,
