@@ -174,19 +174,19 @@ def _entries(path: Path, stack: ExitStack) -> Iterator[Entry]:
         for file in sorted(path.rglob("*")):
             mode, size = file.lstat().st_mode, file.lstat().st_size
             fault = "" if stat.S_ISDIR(mode) or stat.S_ISREG(mode) else SPECIAL
-            opener = None if stat.S_ISDIR(mode) else partial(file.open, "rb")
-            yield Entry(file.relative_to(path).as_posix(), size, fault, opener)
+            name = file.relative_to(path).as_posix()
+            yield Entry(name, size, fault, None if stat.S_ISDIR(mode) else partial(file.open, "rb"))
     elif stack.enter_context(path.open("rb")).read(2) == b"PK":
         archive = stack.enter_context(zipfile.ZipFile(path))
         for info in archive.infolist():
             known = stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG, stat.S_IFDIR)  # 0: made by Windows
             fault = "is encrypted" if info.flag_bits & 1 else "" if known else SPECIAL
-            opener = None if info.is_dir() else partial(archive.open, info)
-            yield Entry(info.filename.replace("\\", "/"), info.file_size, fault, opener)
+            name = info.filename.replace("\\", "/")
+            yield Entry(name, info.file_size, fault, None if info.is_dir() else partial(archive.open, info))
     else:
         tar = stack.enter_context(tarfile.TarFile.open(path, tarinfo=_Member))
         for member in tar:
-            opener = None if member.isdir() else partial(tar.extractfile, member)
-            yield Entry(member.name, member.size, "" if member.isdir() or member.isreg() else SPECIAL, opener)
+            fault = "" if member.isdir() or member.isreg() else SPECIAL
+            yield Entry(member.name, member.size, fault, None if member.isdir() else partial(tar.extractfile, member))
         while rest := tar.fileobj.read(1 << 20):  # type: ignore[union-attr]
             yield Entry(".", len(rest), "", None)  # to the last byte, where the compression has its checksum

@@ -8,6 +8,7 @@ no patient is known, so every image counts as a patient.
 The checksum of the download is the one that torch-em (constantinpape/torch-em, its reader of Kvasir-SEG) records.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +23,6 @@ THRESHOLD = 127
 GREY = (32, 223)  # neither black nor white, even after JPEG: no pixel of the 1000 masks, 47 % or more of an image
 MOST = 0.1  # share of such pixels in a mask
 SPECK = 4  # pixels; the largest component that is removed
-
-
-def ids(folder: Path) -> list[str]:
-    """The ids under `folder`, sorted; an empty folder or a file without its partner is a `UserError`."""
-    return listed(folder, "images/{}.jpg", "masks/{}.jpg")
 
 
 def read(folder: Path, id: str) -> Case:
@@ -50,7 +46,7 @@ def without_specks(mask: Bool[np.ndarray, "h w"], largest: int = SPECK) -> Bool[
 BENCHMARK = Benchmark(
     classes=("background", "polyp"),
     colours=("#000000", "#E69F00"),
-    ids=ids,
+    ids=partial(listed, image="images/{}.jpg", label="masks/{}.jpg"),
     read=read,
     citation="Jha et al.: Kvasir-SEG: A Segmented Polyp Dataset. MultiMedia Modeling (MMM) 2020.",
     terms="Research and education only; cite the paper; commercial use needs the owners' written permission.",

@@ -40,18 +40,16 @@ def paired(images: Iterable[str], labels: Iterable[str], image_path: str, label_
     An unprintable name (line break, no UTF-8) is a `UserError` too: no message and no manifest can hold it.
     """
     images, labels = set(images), set(labels)
-    for had, names in ((image_path, images), (label_path, labels)):
-        if odd := sorted(name for name in names if not name.isprintable()):
-            raise UserError(f"{ascii(at(had, odd[0]))[1:-1]} has an unprintable name; rename it")
-    if not images and not labels:
+    if not images | labels:
         raise UserError(f"{at(image_path, '*')} matches no file: the data set is not there; put it there or import it")
-    for have, lack, had, lacked in (
-        (images, labels, image_path, label_path),
-        (labels, images, label_path, image_path),
-    ):
-        if alone := sorted(have - lack):
-            more = f" (and {len(alone) - 1} more like it)" if len(alone) > 1 else ""
-            raise UserError(f"{at(had, alone[0])} has no partner {at(lacked, alone[0])}{more}; {AGAIN} or remove it")
+    odd = sorted(name for name in images | labels if not name.isprintable())
+    alone = sorted(images ^ labels)
+    for id in (*odd, *alone):
+        path, other = (image_path, label_path) if id in images else (label_path, image_path)
+        if odd:
+            raise UserError(f"{ascii(at(path, id))[1:-1]} has an unprintable name; rename it")
+        more = f" (and {len(alone) - 1} more like it)" if len(alone) > 1 else ""
+        raise UserError(f"{at(path, id)} has no partner {at(other, id)}{more}; {AGAIN} or remove it")
     return sorted(images)
 
 
@@ -62,10 +60,8 @@ def at(template: str, id: str) -> str:
 
 def present(path: Path) -> Path:
     """The path, if a file is there; otherwise a `UserError`."""
-    if path.exists() and not path.is_file():
-        raise UserError(f"{path} is no file but a folder or a device; {AGAIN}")
     if not path.is_file():
-        raise UserError(f"{path} is missing; {AGAIN}")
+        raise UserError(f"{path} is {'no file but a folder or a device' if path.exists() else 'missing'}; {AGAIN}")
     return path
 
 

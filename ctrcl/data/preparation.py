@@ -71,8 +71,8 @@ def prepare(benchmark: Benchmark, folder: Path, size: int, target: Path, workers
         )
     with replacing(target) as draft, closing(_pieces(benchmark, folder, ids, size, workers)) as pieces:
         draft.mkdir()
-        shown = iter(progress(pieces, total=len(ids), desc=f"prepare {benchmark.name}", unit="cases"))
-        cases = {part: _write(draft, part, islice(shown, len(parts[part]))) for part in PARTS}
+        with progress(total=len(ids), desc=f"prepare {benchmark.name}", unit="cases") as bar:
+            cases = {part: _write(draft, part, islice(pieces, len(parts[part])), bar) for part in PARTS}
         described = {"dataset": benchmark.name, "size": size, "classes": list(benchmark.classes), "cases": cases}
         checksums = {path.name: sha256(path) for path in sorted(draft.glob("*.npy"))}
         write_json(draft / "manifest.json", described | {"sha256": checksums})
@@ -94,7 +94,7 @@ def _pieces(benchmark: Benchmark, folder: Path, ids: list[str], size: int, worke
         pool.shutdown(cancel_futures=True)
 
 
-def _write(draft: Path, part: str, pieces: Iterator[Piece]) -> list[dict[str, Any]]:
+def _write(draft: Path, part: str, pieces: Iterator[Piece], bar: Any) -> list[dict[str, Any]]:
     """Save the arrays of one part; what the manifest states of each case."""
     cases: list[dict[str, Any]] = []
     arrays: dict[str, list[np.ndarray]] = {"images": [], "labels": [], "truth": []}
@@ -109,6 +109,7 @@ def _write(draft: Path, part: str, pieces: Iterator[Piece]) -> list[dict[str, An
         if part == "test":
             arrays["truth"].append(case.label.ravel())
             offset += case.label.size
+        bar.update()
     for name, parts in arrays.items():
         if parts:
             np.save(draft / f"{part}.{name}.npy", np.concatenate(parts))

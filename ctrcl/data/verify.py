@@ -8,13 +8,15 @@ split, masks with JPEG artefacts.
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool
 from PIL import Image
 from scipy import ndimage
@@ -31,8 +33,7 @@ FAR = 3.0  # times the median spacing
 SHOWN = 5  # duplicates and errors that are listed
 
 
-@dataclass(frozen=True)
-class Duplicate:
+class Duplicate(NamedTuple):
     """Two cases with (nearly) one image: how many of 256 bits differ, whether every pixel is equal, their parts."""
 
     cases: tuple[str, str]
@@ -43,22 +44,6 @@ class Duplicate:
     def __str__(self) -> str:
         sign, place = "=" if self.exact else f"~{self.bits}", "/".join(dict.fromkeys(self.parts))
         return f"{self.cases[0]} {sign} {self.cases[1]} ({place})"
-
-
-@dataclass(frozen=True, eq=False)
-class Summary:
-    """What the checks need of a case: `blurred` and `specks` count a JPEG mask's pixels and components."""
-
-    id: str
-    patient: str
-    part: str
-    spacing: tuple[float, ...] | None
-    present: Bool[np.ndarray, "k"]
-    checksum: str
-    hash: Bool[np.ndarray, "256"]
-    constant: bool
-    blurred: int
-    specks: int
 
 
 @dataclass
@@ -76,10 +61,10 @@ class Report:
         groups = (("ok", self.passed), ("warning", self.warnings), ("error", errors))
         return "\n".join([self.title, *(f"{kind:8}{line}" for kind, lines in groups for line in lines)])
 
-    def warn(self, what: str, where: list[str]) -> None:
+    def warn(self, what: str, where: Iterable[str]) -> None:
         """Count the cases or files that something unusual is true of, if there are any, and name the first."""
-        if where:
-            self.warnings.append(f"{what}: {len(where)}, first {where[0]}")
+        if listed := list(where):
+            self.warnings.append(f"{what}: {len(listed)}, first {listed[0]}")
 
 
 def verify(benchmark: Benchmark, folder: Path) -> Report:
@@ -98,7 +83,7 @@ def verify(benchmark: Benchmark, folder: Path) -> Report:
     cases = []
     for case in progress(sorted(set(part_of) & found), desc=f"verify {name}", unit="cases"):
         try:
-            cases.append(summarise(benchmark, folder, case, part_of[case]))
+            cases.append({"part": part_of[case], **summarise(benchmark, folder, case)})
         except UserError as error:
             report.errors.append(str(error))
     if not report.errors:
@@ -109,15 +94,16 @@ def verify(benchmark: Benchmark, folder: Path) -> Report:
         report.passed.append("every file complete, every pair of one size, known labels, no NaN, no infinity")
     report.warn("not in the split and ignored", sorted(found - set(part_of)))
     if cases:
-        _check_contents(report, benchmark, cases)
-        _check_duplicates(report, cases)
-    if benchmark.volumes:
-        _check_geometry(report, folder, cases)
+        table = pd.DataFrame(cases)
+        _check_contents(report, benchmark, table)
+        _check_duplicates(report, table)
+        if benchmark.volumes:
+            _check_geometry(report, folder, table)
     return report
 
 
-def summarise(benchmark: Benchmark, folder: Path, id: str, part: str) -> Summary:
-    """Read one case and keep what the checks need."""
+def summarise(benchmark: Benchmark, folder: Path, id: str) -> dict[str, Any]:
+    """Read one case and keep what the checks need; `blurred` and `specks` count a JPEG mask's pixels and components."""
     case = benchmark.read(folder, id)
     image = np.ascontiguousarray(case.image)
     blurred = specks = 0
@@ -125,18 +111,17 @@ def summarise(benchmark: Benchmark, folder: Path, id: str, part: str) -> Summary
         grey = picture(path, "L")
         blurred = int(((grey >= BLURRED[0]) & (grey <= BLURRED[1])).sum())
         specks = ndimage.label((grey > kvasir_seg.THRESHOLD) & (case.label == 0), np.ones((3, 3)))[1]
-    return Summary(
-        id,
-        case.patient,
-        part,
-        case.spacing,
-        present=np.isin(range(len(benchmark.classes)), case.label),
-        checksum=hashlib.sha256(str(image.shape).encode() + image.tobytes()).hexdigest(),
-        hash=dhash(image[..., image.shape[2] // 2] if benchmark.volumes else image),
-        constant=bool(image.min() == image.max()),
-        blurred=blurred,
-        specks=specks,
-    )
+    return {
+        "id": id,
+        "patient": case.patient,
+        "spacing": case.spacing,
+        "classes": np.isin(range(len(benchmark.classes)), case.label),
+        "checksum": hashlib.sha256(str(image.shape).encode() + image.tobytes()).hexdigest(),
+        "hash": dhash(image[..., image.shape[2] // 2] if benchmark.volumes else image),
+        "constant": bool(image.min() == image.max()),
+        "blurred": blurred,
+        "specks": specks,
+    }
 
 
 def dhash(plane: np.ndarray) -> Bool[np.ndarray, "256"]:
@@ -156,35 +141,36 @@ def dhash(plane: np.ndarray) -> Bool[np.ndarray, "256"]:
     return (grey[:, 1:] > grey[:, :-1]).ravel()
 
 
-def _check_contents(report: Report, benchmark: Benchmark, cases: list[Summary]) -> None:
-    counts = dict(zip(benchmark.classes, np.sum([case.present for case in cases], axis=0), strict=True))
+def _check_contents(report: Report, benchmark: Benchmark, cases: pd.DataFrame) -> None:
+    present = pd.DataFrame(np.stack(list(cases["classes"])), index=cases["id"], columns=benchmark.classes)
+    counts = present.sum().to_dict()
     report.passed.append("cases that contain each class: " + ", ".join(f"{name} {n}" for name, n in counts.items()))
     report.warn("classes that no case contains", [name for name, n in counts.items() if not n])
-    report.warn("cases without foreground", [case.id for case in cases if not case.present[1:].any()])
-    report.warn("constant images", [case.id for case in cases if case.constant])
-    blurred, specks = ([n for case in cases if (n := getattr(case, what))] for what in ("blurred", "specks"))
-    if blurred or specks:
-        greys = f"{len(blurred)} hold greys {BLURRED[0]} to {BLURRED[1]}, {sum(blurred)} pixels"
-        removed = f"{sum(specks)} specks of {kvasir_seg.SPECK} pixels or less in {len(specks)} are removed"
+    report.warn("cases without foreground", present.index[~present.iloc[:, 1:].any(axis=1)])
+    report.warn("constant images", cases["id"][cases["constant"]])
+    pixels, specks = cases[["blurred", "specks"]].sum()
+    if pixels or specks:
+        greys = f"{(cases['blurred'] > 0).sum()} hold greys {BLURRED[0]} to {BLURRED[1]}, {pixels} pixels"
+        removed = f"{specks} specks of {kvasir_seg.SPECK} pixels or less in {(cases['specks'] > 0).sum()} are removed"
         report.warnings.append(f"JPEG masks: {greys}, foreground above {kvasir_seg.THRESHOLD}; {removed}")
 
 
-def _check_geometry(report: Report, folder: Path, cases: list[Summary]) -> None:
-    spaced = {case.id: case.spacing for case in cases if case.spacing}
-    report.warn("cases without spacing (distances in voxels)", [case.id for case in cases if not case.spacing])
-    if spaced:
-        sizes = np.array(list(spaced.values()))
+def _check_geometry(report: Report, folder: Path, cases: pd.DataFrame) -> None:
+    stated = cases["spacing"].notna()
+    report.warn("cases without spacing (distances in voxels)", cases["id"][~stated])
+    if stated.any():
+        sizes = np.array(list(cases["spacing"][stated]))
         usual = np.median(sizes, axis=0)
         listed = (" x ".join(f"{size:g}" for size in row) for row in (sizes.min(0), usual, sizes.max(0)))
         report.passed.append("spacing in mm, minimum, median and maximum: {}, {}, {}".format(*listed))
         off = (np.maximum(sizes / usual, usual / sizes) > FAR).any(axis=1)
-        report.warn(f"spacing {FAR:g} times off the median", [id for id, far in zip(spaced, off, strict=True) if far])
+        report.warn(f"spacing {FAR:g} times off the median", cases["id"][stated][off])
     axes: dict[str, str] = {}
     for path in sorted(folder.rglob("*.nii.gz")):
         with suppress(*UNREADABLE), np.errstate(all="ignore"):
-            stored: Any = nib.load(path)
-            stated = stored.header["qform_code"] or stored.header["sform_code"]
-            axes[str(path)] = "".join(map(str, nib.aff2axcodes(stored.affine))) if stated else "none stated"
+            image: Any = nib.load(path)
+            known = image.header["qform_code"] or image.header["sform_code"]
+            axes[str(path)] = "".join(map(str, nib.aff2axcodes(image.affine))) if known else "none stated"
     if axes:
         counts = dict(Counter(axes.values()).most_common())
         common = next(iter(counts))
@@ -192,12 +178,12 @@ def _check_geometry(report: Report, folder: Path, cases: list[Summary]) -> None:
         report.warn(f"files stored otherwise than {common}", [path for path in axes if axes[path] != common])
 
 
-def _check_duplicates(report: Report, cases: list[Summary]) -> None:
+def _check_duplicates(report: Report, cases: pd.DataFrame) -> None:
     """Every pair with equal pixels, and every pair of two patients whose hashes are near."""
-    signs = np.array([2.0 * case.hash - 1 for case in cases], dtype=np.float32)
+    signs = np.stack(list(cases["hash"])).astype(np.float32) * 2 - 1
     bits = (256 - signs @ signs.T) / 2
     for i, j in np.argwhere(np.triu(bits <= NEAR, 1)):
-        one, other = cases[i], cases[j]
+        one, other = cases.iloc[i], cases.iloc[j]
         exact = one.checksum == other.checksum
         if exact or one.patient != other.patient:
             report.duplicates.append(Duplicate((one.id, other.id), (one.part, other.part), int(bits[i, j]), exact))
