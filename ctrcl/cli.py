@@ -6,7 +6,7 @@ Errors are one line (what, where, what to do) and exit code 2.
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -64,12 +64,13 @@ def _fail(message: str) -> int:
     return 2
 
 
-def _classes(name: str) -> list[str] | None:
-    """The classes that the settings in force declare for a data set of one's own."""
+def _benchmark(name: str) -> Any:
+    """A data set by name; the settings in force declare a data set of one's own."""
     from ctrcl import config
+    from ctrcl import data as datasets
 
     settings = config.load() if config.PARAMS.exists() else None
-    return settings.data[name].classes if settings and name in settings.data else None
+    return datasets.get(name, settings.data[name].classes if settings and name in settings.data else None)
 
 
 @data.command("list")
@@ -80,7 +81,7 @@ def data_list() -> None:
 
     own = list(config.load().data) if config.PARAMS.exists() else []
     for name in dict.fromkeys([*datasets.names(), *own]):
-        benchmark = datasets.get(name, _classes(name))
+        benchmark = _benchmark(name)
         there = "present" if benchmark.folder.is_dir() else "absent "
         print(f"{name:16} {there}  {benchmark.folder}/  {', '.join(benchmark.classes[1:])}")
         about = f"{benchmark.citation} {benchmark.terms} From: {benchmark.source}"
@@ -92,22 +93,22 @@ def data_import(
     name: str,
     path: Annotated[Path | None, typer.Argument(help="folder, zip or tar; none: download it (kvasir-seg only)")] = None,
 ) -> None:
-    """Check a data set in a folder, zip or tar and bring it to external/NAME, all of it or nothing."""
+    """Check a data set in a folder, zip or tar and import it atomically to external/NAME."""
     import signal
 
-    from ctrcl.data import importing
+    from ctrcl.data.importing import import_dataset
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # like Ctrl-C, so that what is staged is removed
-    importing.bring(name, path, _classes(name))
+    import_dataset(_benchmark(name), path)
 
 
 @data.command("verify")
 def data_verify(name: str) -> None:
-    """Read every case of a data set that is here and report what is right, what is odd and what stops."""
-    from ctrcl import data as datasets
-    from ctrcl.data import verify as verifying
+    """Read every case of an imported data set and report what is right, what is odd and what stops."""
+    from ctrcl.data.verify import verify
 
-    report = verifying.verify(name, datasets.get(name).folder)
+    benchmark = _benchmark(name)
+    report = verify(benchmark, benchmark.folder)
     print(report)
     if report.stops:
         raise UserError(report.stops[0])
@@ -182,17 +183,17 @@ def record() -> None:
     write_text(Path("results", config.load().preset, "params.yaml"), read_text(config.PARAMS))
 
 
-@app.command()
-def prepare(dataset: Dataset) -> None:
+@app.command("prepare")
+def prepare_data(dataset: Dataset) -> None:
     """Resize a data set's images to the size of the preset in force, into memory-mapped arrays."""
     from ctrcl import config
-    from ctrcl.data import preparation
+    from ctrcl.data.preparation import prepare
     from ctrcl.engine.run import RunPaths
 
     settings = config.load()
-    size = settings.size(dataset)
+    size, benchmark = settings.size(dataset), _benchmark(dataset)
     target = RunPaths(settings.preset, dataset).prepared
-    preparation.prepare(dataset, size, target, settings.machine.workers, settings.data[dataset].classes)
+    prepare(benchmark, benchmark.folder, size, target, settings.machine.workers)
 
 
 @app.command()
@@ -273,7 +274,7 @@ def predict(
     """Segment images with one student; not for clinical use."""
     from ctrcl.engine import predict as prediction
 
-    prediction.predict(weights, images, output, _classes)
+    prediction.predict(weights, images, output, _benchmark)
 
 
 @app.command()

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -29,6 +30,16 @@ def advised(error: OSError, place: Path | str = "") -> str:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None)  # NumPy gives a short write no number
     advice = "free some space, then run again" if full else "check the path and its permissions, then run again"
     return f"{f'{where}: ' if where else ''}{error.strerror or error}; {advice}"
+
+
+def progress(*iterable: Any, **options: Any) -> Any:
+    """A tqdm bar with these arguments; where stderr is no terminal, one line at most every ten seconds."""
+    from tqdm import tqdm
+
+    if sys.stderr.isatty():
+        return tqdm(*iterable, mininterval=0.5, **options)
+    line = "{desc}: {n_fmt} of {total_fmt} {unit}, {elapsed}\n"
+    return tqdm(*iterable, mininterval=10, miniters=1, bar_format=line, **options)
 
 
 @contextlib.contextmanager

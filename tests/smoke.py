@@ -7,21 +7,22 @@ from pathlib import Path
 
 import numpy as np
 
-from ctrcl import config as settings
-from ctrcl.engine.run import Places
+from ctrcl import config
+from ctrcl.engine import plan
+from ctrcl.engine.run import RunPaths
 from ctrcl.io import write_json
 
 REPOSITORY = Path(__file__).parent.parent
 
 
-def project(folder: Path, overrides: list[str] | None = None) -> settings.Settings:
-    """Make `folder` a project of the smoke scale with a small prepared data set of discs; returns its settings."""
+def project(folder: Path, overrides: list[str] | None = None) -> config.Settings:
+    """Make `folder` a project of the smoke preset with a small prepared data set of discs; returns its settings."""
     (folder / "conf").symlink_to(REPOSITORY / "conf")
     here = Path.cwd()
     os.chdir(folder)
     try:
-        chosen = settings.write(settings.compose("smoke", overrides))
-        discs(Places("smoke", "phantom-cardiac").prepared, chosen.size("phantom-cardiac"))
+        chosen = plan.install(config.compose("smoke", overrides))
+        discs(RunPaths("smoke", "phantom-cardiac").prepared, chosen.size("phantom-cardiac"))
     finally:
         os.chdir(here)
     return chosen

@@ -1,43 +1,49 @@
-"""The benchmarks: one file each for layout, classes and reading; a fixed split in `splits/<name>.json`, or its rule.
+"""The benchmarks: one reader file each for layout, classes and reading, found by its name.
 
-A phantom set has the layout of the benchmark that it stands in for and is read by the same functions. A folder of
-images and masks of one's own needs no code: the settings `declare` it, and `own.py` reads it.
+`kvasir-seg` is read by `kvasir_seg.py`: a file here that defines `BENCHMARK` is a data set. Its split is fixed in
+`splits/<name>.json`, or computed by the reader. Phantoms have the layout of the benchmark that they stand in for and
+are read by its reader. A folder of one's own images and masks needs no code, only class names (`own.py`).
 """
 
-import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ctrcl.data.case import Case
+import numpy as np
+
 from ctrcl.io import UserError, read_json
 
-SPLITS = Path(__file__).parent / "splits"
+HERE = Path(__file__).parent
 PARTS = ("train", "validation", "test")
 # for many classes, background first: Okabe and Ito's colours, then Krzywinski's and Tol's in an order that keeps every
-# two of them at least 10 apart in CIELAB for the usual eye and for the three kinds of colour blindness (a test)
+# two of them at least 10 apart in CIELAB for normal vision and for the three kinds of colour blindness (a test)
 PALETTE = (
     *("#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#490092", "#920000"),
     *("#004949", "#B66DFF", "#FFFFFF", "#B6DBFF", "#117733", "#999933", "#661100", "#DDDDDD", "#882255", "#FFFF6D"),
 )
+PHANTOMS = {"phantom-polyp": "kvasir-seg", "phantom-cardiac": "acdc", "phantom-abdomen": "synapse"}
 
-# data set -> (module of its reader, where its files lie)
-KNOWN = {
-    "phantom-polyp": ("kvasir", "data/phantom-polyp"),
-    "phantom-cardiac": ("acdc", "data/phantom-cardiac"),
-    "phantom-abdomen": ("synapse", "data/phantom-abdomen"),
-    "kvasir-seg": ("kvasir", "external/kvasir-seg"),
-    "acdc": ("acdc", "external/acdc"),
-    "synapse": ("synapse", "external/synapse"),
-    "isic2017": ("isic2017", "external/isic2017"),
-    "flare22": ("flare22", "external/flare22"),
-    "m2caiseg": ("m2caiseg", "external/m2caiseg"),
-    "sipakmed": ("sipakmed", "external/sipakmed"),
-}
-DECLARED: dict[str, tuple[str, ...]] = {}  # classes of the data sets that settings brought in
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One labelled image or volume on its original grid.
+
+    Attributes:
+        id: the data set's public name of it, e.g. `patient001_frame01`.
+        patient: the patient; the independent unit of every interval and test.
+        image: H W C uint8 (photographs) or X Y Z float32 (volumes, axes towards right, anterior, superior).
+        label: H W or X Y Z uint8, class index with 0 for background.
+        spacing: millimetres per axis of `label`, in array order; None where the data set states none.
+    """
+
+    id: str
+    patient: str
+    image: np.ndarray
+    label: np.ndarray
+    spacing: tuple[float, ...] | None = None
 
 
 def from_bytes(image: Any) -> Any:
@@ -47,73 +53,88 @@ def from_bytes(image: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """What is the same for every copy of a data set; what has a default is so in all sets of colour photographs.
+    """A data set; the defaults fit colour photographs.
 
     Attributes:
-        name: the name in settings and results, which `get` fills in.
+        name: as in settings and results; `get` fills it in, and `reader`.
+        reader: the reader's source file, relative to the project.
         classes: names by index, background first.
-        colours: one hex colour a class, background included (colour-blind safe).
+        colours: one hex colour a class, background included, distinguishable by colour-blind readers.
         channels: of the image.
         volumes: cases are X Y Z volumes, cut into slices along Z for training.
-        ids: `ids(folder)` lists the cases that lie there, sorted; a wrong layout is a `UserError`.
+        ids: `ids(folder)` lists the cases in a folder, sorted; a wrong layout is a `UserError`.
         read: `read(folder, id)` is one case; a damaged or mismatched file is a `UserError` that names it.
         scaled: `scaled(image)` is the image as float32 in [0, 1].
-        citation, terms, source: whom to cite, what is allowed, where to ask for the data.
-        split: `split(folder)` lists the ids by part, where the release's folders or a rule say it; else
-            `splits/<name>.json` does.
-        published: how many cases each part has in a whole copy, where no list of the split says so.
+        citation, terms, source: what to cite, the terms of use, where to request the data.
+        split: `split(folder)` lists the ids by part, where the release or a rule defines them; None: `split_file`.
+        published: number of cases a part of the full release, where no file lists the split.
+        download: address of a public archive and its sha256.
     """
 
     name: str = ""
+    reader: str = ""
     classes: tuple[str, ...]
     colours: tuple[str, ...]
     channels: int = 3
     volumes: bool = False
     ids: Callable[[Path], list[str]]
     read: Callable[[Path, str], Case]
-    scaled: Callable = from_bytes
+    scaled: Callable[[Any], Any] = from_bytes
     citation: str
     terms: str
     source: str
     split: Callable[[Path], dict[str, list[str]]] | None = None
     published: dict[str, int] = field(default_factory=dict)
+    download: tuple[str, str] | None = None
 
     @property
     def drawn(self) -> bool:
         """Phantoms: results on them say nothing about patients."""
-        return self.name.startswith("phantom-")
+        return self.name in PHANTOMS
 
     @property
     def folder(self) -> Path:
-        """Where the files lie, relative to the project."""
-        return Path(KNOWN[self.name][1])
+        """The data set's folder, relative to the project."""
+        return Path("data" if self.drawn else "external", self.name)
+
+    @property
+    def split_file(self) -> str:
+        """The file that defines the split, relative to the project: a list, or the reader that computes it."""
+        return self.reader if self.split else f"ctrcl/data/splits/{self.name}.json"
+
+    def parts(self, folder: Path | None = None) -> dict[str, list[str]]:
+        """The ids of `train`, `validation` (may be empty) and `test`; an id that occurs twice is a `UserError`.
+
+        A split that the release or a rule defines is computed from the files in `folder` (None: the usual place).
+        """
+        folder = folder or self.folder
+        parts = self.split(folder) if self.split else read_json(HERE / "splits" / f"{self.name}.json")
+        repeated = [id for id, count in Counter(id for part in PARTS for id in parts[part]).items() if count > 1]
+        if repeated:
+            raise UserError(f"{folder}: the split of {self.name} lists {repeated[0]!r} twice; remove one of them")
+        return parts
 
 
-def get(name: str) -> Benchmark:
-    """The benchmark of that name; an unknown one is a `UserError` that lists those there are."""
-    if name not in KNOWN:
-        raise UserError(f"unknown data set {name!r}; known: {', '.join(KNOWN)}")
-    reader = import_module(f"ctrcl.data.{KNOWN[name][0]}")
-    return reader.benchmark(name, DECLARED[name]) if name in DECLARED else replace(reader.BENCHMARK, name=name)
+def names() -> list[str]:
+    """All built-in data sets: phantoms first, then the benchmarks."""
+    readers = [path.stem for path in sorted(HERE.glob("*.py")) if "\nBENCHMARK = " in path.read_text("utf-8")]
+    return [*PHANTOMS, *(reader.replace("_", "-") for reader in readers)]
 
 
-def declare(name: str, classes: list[str]) -> None:
-    """Make a data set of one's own known: images and masks in `external/<name>`, classes with background first."""
-    if (name in KNOWN and name not in DECLARED) or not re.fullmatch(r"(?!phantom-)[a-z0-9][a-z0-9-]*", name):
-        raise UserError(f"data.{name}.classes: a data set of your own needs a new name of a-z, 0-9 and -")
-    if classes[0] != "background" or len(set(classes)) < len(classes):
-        raise UserError(f"data.{name}.classes = {classes}: begin with background, and name each class once")
-    KNOWN[name], DECLARED[name] = ("own", f"external/{name}"), tuple(classes)
+def get(name: str, classes: Sequence[str] | None = None) -> Benchmark:
+    """A data set by name; an unknown one is a `UserError` that lists those there are.
 
-
-def split(name: str, folder: Path | None = None) -> dict[str, list[str]]:
-    """The lists of case ids: `train`, `validation` (may be empty) and `test`; an id in two of them is a `UserError`.
-
-    Where the release or a rule says who is who, that is read off the files in `folder` (None: where they belong).
+    With `classes` (background first) it is a folder of one's own, `external/<name>`, read by `own.py`.
     """
-    benchmark = get(name)
-    parts = benchmark.split(folder or benchmark.folder) if benchmark.split else read_json(SPLITS / f"{name}.json")
-    twice = [id for id, count in Counter(id for part in PARTS for id in parts[part]).items() if count > 1]
-    if twice:
-        raise UserError(f"{folder or benchmark.folder}: the split of {name} lists {twice[0]!r} twice; keep one of them")
-    return parts
+    if classes is not None:
+        return import_module("ctrcl.data.own").benchmark(name, tuple(classes))
+    if name not in names():
+        raise UserError(f"unknown data set {name!r}; known: {', '.join(names())}")
+    module = PHANTOMS.get(name, name).replace("-", "_")
+    benchmark = import_module(f"ctrcl.data.{module}").BENCHMARK
+    return replace(benchmark, name=name, reader=f"ctrcl/data/{module}.py")
+
+
+def split(name: str, folder: Path | None = None, classes: Sequence[str] | None = None) -> dict[str, list[str]]:
+    """`get(name, classes).parts(folder)`: the case ids of each part."""
+    return get(name, classes).parts(folder)

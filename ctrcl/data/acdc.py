@@ -18,9 +18,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from ctrcl.data import Benchmark
-from ctrcl.data.case import Case
-from ctrcl.data.nifti import read_pair
+from ctrcl.data import Benchmark, Case
+from ctrcl.data.nifti import read_pair, windowed
 from ctrcl.data.pairs import AGAIN, known_labels, present, stacked
 from ctrcl.io import UserError
 
@@ -32,10 +31,8 @@ FRAMES = ("frame01", "frame02")
 def ids(folder: Path) -> list[str]:
     """The ids under `folder`, sorted; an empty folder or a file without its partner is a `UserError`."""
     patients = patient_folders(folder)
-    if not patients and (volumes := h5_files(folder)):
-        for id, slices in volumes.items():
-            in_order(id, slices)
-        return sorted(volumes)
+    if not patients and (files := h5_files(folder)):
+        return sorted(files)
     if not patients:
         raise UserError(f"{folder} holds no patientNNN/ and no h5 files: the data set is not there; import it")
     for patient in patients.values():
@@ -54,8 +51,8 @@ def read(folder: Path, id: str) -> Case:
         image_path, label_path = frame_files(patient, frame)
         image, label, spacing = read_pair(image_path, label_path)
         return Case(id, name, image, known_labels(label, len(CLASSES) - 1, label_path), spacing)
-    if slices := h5_files(folder).get(id):
-        return Case(id, name, *stacked(in_order(id, slices), len(CLASSES) - 1, 3 if 0 in slices else 2))
+    if files := h5_files(folder).get(id):
+        return Case(id, name, *stacked(files, len(CLASSES) - 1, 2 if "_slice_" in files[0].name else 3))
     raise UserError(f"{folder} holds neither {name}/ nor h5 files of {id}; {AGAIN}")
 
 
@@ -69,7 +66,7 @@ def patient_folders(folder: Path) -> dict[str, Path]:
 
 
 def alone(path: Path, other: Path | None) -> Path:
-    """The path, unless the same was found elsewhere: nobody could say which of them is meant."""
+    """The path, unless the same case was found elsewhere: then it is ambiguous."""
     if other:
         raise UserError(f"{path} and {other} are one case in two places; remove one of them")
     return path
@@ -88,24 +85,19 @@ def frame_files(patient: Path, frame: str) -> tuple[Path, Path]:
     return patient / f"{stem}.nii.gz", patient / f"{stem}_gt.nii.gz"
 
 
-def h5_files(folder: Path) -> dict[str, dict[int, Path]]:
-    """Per id its h5 files by the number of the slice, 0 for a whole volume."""
+def h5_files(folder: Path) -> dict[str, list[Path]]:
+    """Per id the file of its volume, or those of its slices in order; a gap between them is a `UserError`."""
     found: dict[str, dict[int, Path]] = defaultdict(dict)
-    for place in (".", "data", "data/slices"):
-        for path in (folder / place).glob("patient*_frame*.h5"):
-            if name := re.fullmatch(r"(patient[0-9]+_frame[0-9]+)(?:_slice_([0-9]{1,4}))?\.h5", path.name):
-                slices, number = found[name[1]], int(name[2] or 0)
-                slices[number] = alone(path, slices.get(number))
-    return dict(found)
-
-
-def in_order(id: str, slices: dict[int, Path]) -> list[Path]:
-    """The file of the volume, or else those of its slices; a gap between them is a `UserError`."""
-    if 0 in slices:
-        return [slices[0]]
-    if gap := set(range(1, max(slices))) - set(slices):
-        raise UserError(f"{slices[max(slices)].parent}/{id}_slice_{min(gap)}.h5 is missing; {AGAIN}")
-    return [slices[number] for number in sorted(slices)]
+    for path in (
+        path for place in (".", "data", "data/slices") for path in (folder / place).glob("patient*_frame*.h5")
+    ):
+        if name := re.fullmatch(r"(patient[0-9]+_frame[0-9]+)(?:_slice_([0-9]{1,4}))?\.h5", path.name):
+            number = int(name[2] or 0)  # 0: the volume
+            found[name[1]][number] = alone(path, found[name[1]].get(number))
+    for id, slices in found.items():
+        if 0 not in slices and (gap := set(range(1, max(slices))) - set(slices)):
+            raise UserError(f"{slices[max(slices)].parent}/{id}_slice_{min(gap)}.h5 is missing; {AGAIN}")
+    return {id: [slices[0]] if 0 in slices else [slices[k] for k in sorted(slices)] for id, slices in found.items()}
 
 
 def scaled(image: Float32[np.ndarray, "x y z"]) -> Float32[np.ndarray, "x y z"]:
@@ -113,7 +105,7 @@ def scaled(image: Float32[np.ndarray, "x y z"]) -> Float32[np.ndarray, "x y z"]:
     low, high = np.percentile(image, PERCENTILES)
     if high <= low:
         return np.zeros_like(image, dtype=np.float32)
-    return ((np.clip(image, low, high) - low) / (high - low)).astype(np.float32)
+    return windowed(image, low, high)
 
 
 BENCHMARK = Benchmark(

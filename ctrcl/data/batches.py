@@ -1,11 +1,11 @@
 """Prepared arrays to augmented batches, on the device. Both students see the same batch.
 
-Which images a step sees and how they are turned depends on the seed and the step's number alone, so that a resumed
-run draws what an uninterrupted one would have drawn. Random numbers come from the CPU, so that a GPU draws the same;
-but for the noise of every pixel, which would be dear (10 ms for 16 colour images of 224 pixels) and is drawn on the
-device: a run with `noise` on a GPU is repeated by GPUs of its kind, while its noise is not a CPU's.
-Geometry is one sampling grid for image and label, an affine map and, where `elastic`, a smooth displacement; label
-pixels that come from outside the image are 255 (ignored).
+The images of a step and their augmentation depend on the seed and the step's number alone, so that a resumed run
+repeats an uninterrupted one. Random numbers come from the CPU, so that a GPU gets the same; only the noise of every
+pixel (10 ms on the CPU for 16 colour images of 224 pixels) is drawn on the device: a run with `noise` on a GPU can be
+repeated on GPUs of its kind, not on a CPU.
+Geometry is one sampling grid for image and label, an affine map and, with `elastic`, a smooth displacement; label
+pixels that come from outside the image are `IGNORE`.
 """
 
 import math
@@ -18,8 +18,8 @@ from torch import Tensor
 
 from ctrcl.config import Augmentation
 from ctrcl.data.preparation import Prepared
-from ctrcl.losses.targets import IGNORE
 
+IGNORE = 255  # the label that losses and metrics leave out
 # of ImageNet, which pretrained backbones expect; grey images get the channels' average
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 POINTS = 4  # a side, of the coarse grid whose displacements bend an image
@@ -45,7 +45,7 @@ def generator(*key: int, device: torch.device | None = None) -> torch.Generator:
 
 
 class Batches:
-    """The training images, kept on the device where they fit into a third of its free memory.
+    """The training images, on the device where they fit into a third of its free memory.
 
     Args:
         prepared: the data set; `size` images a batch; `augmentation` settings; `seed` of the run; `device`.
@@ -62,42 +62,39 @@ class Batches:
         share: int = 0,
         shares: int = 1,
     ):
-        self.images = _resident(prepared.images("train"), device)
-        self.labels = _resident(prepared.labels("train"), device)
+        self.images, self.labels = (_resident(array("train"), device) for array in (prepared.images, prepared.labels))
         self.size = min(size, len(self.images))
         self.augmentation, self.seed, self.device = augmentation, seed, device
-        self.share, self.shares = share, shares
+        self.mine = slice(share, None, shares)
         self.per_pass = len(self.images) // self.size
 
     def at(self, step: int) -> tuple[Float[Tensor, "b c h w"], Int[Tensor, "b h w"]]:
         """The batch of a step: standardised images and class indices."""
         turn, place = divmod(step, self.per_pass)
         order = torch.randperm(len(self.images), generator=generator(self.seed, 0, turn))
-        chosen = order[place * self.size : (place + 1) * self.size]
-        drawn = draw(self.size, self.augmentation, generator(self.seed, 1, step))
-        mine = slice(self.share, None, self.shares)
-        chosen, drawn = chosen[mine].to(self.images.device), drawn[mine].to(self.device)
-        images = self.images[chosen].to(self.device)
-        return augment(images, self.labels[chosen].to(self.device), drawn, self._bend(step), self._noise(step))
+        chosen = order[place * self.size : (place + 1) * self.size][self.mine].to(self.images.device)
+        images, labels = (array[chosen].to(self.device) for array in (self.images, self.labels))
+        drawn = draw(self.size, self.augmentation, generator(self.seed, 1, step))[self.mine].to(self.device)
+        return augment(images, labels, drawn, self.bend(step), self.noise(step))
 
-    def _bend(self, step: int) -> Float[Tensor, "b 2 n n"] | None:
+    def bend(self, step: int) -> Float[Tensor, "b 2 n n"] | None:
+        """The elastic displacements of a step; None without `elastic`."""
         if not self.augmentation.elastic:
             return None
-        bend = draw_bend(self.size, self.augmentation.elastic, generator(self.seed, 2, step))
-        return bend[self.share :: self.shares].to(self.device)
+        return draw_bend(self.size, self.augmentation.elastic, generator(self.seed, 2, step))[self.mine].to(self.device)
 
-    def _noise(self, step: int) -> Float[Tensor, "b c h w"] | None:
+    def noise(self, step: int) -> Float[Tensor, "b c h w"] | None:
+        """The noise of a step, its standard deviation drawn per image; None without `noise`."""
         if not self.augmentation.noise:
             return None
         deviation = self.augmentation.noise * torch.rand(self.size, 1, 1, 1, generator=generator(self.seed, 3, step))
         source = generator(self.seed, 4, step, device=self.device)
         noise = torch.randn(self.size, *self.images.shape[1:], generator=source, device=self.device)
-        mine = slice(self.share, None, self.shares)
-        return noise[mine] * deviation[mine].to(self.device)
+        return noise[self.mine] * deviation[self.mine].to(self.device)
 
 
 def _resident(array: np.ndarray, device: torch.device) -> Tensor:
-    """On the device where it takes less than a third of what is free there, else in memory."""
+    """On the device where it takes less than a third of the free memory there, else in main memory."""
     tensor = torch.from_numpy(np.array(array))
     fits = device.type == "cuda" and array.nbytes < torch.cuda.mem_get_info(device)[0] / 3
     return tensor.to(device) if fits else tensor
@@ -123,8 +120,8 @@ def draw_bend(count: int, amplitude: float, source: torch.Generator) -> Float[Te
 
 
 def displacement(bend: Float[Tensor, "b 2 n n"], height: int, width: int) -> Float[Tensor, "b h w 2"]:
-    """What is added to the sampling grid: bicubic between the control points, which lie in the middles of the n x n
-    parts of an image; at most 1.375² times the furthest point's move, as bicubic weights overshoot."""
+    """What is added to the sampling grid: bicubic between the control points, which lie at the centres of the n x n
+    parts of an image; at most 1.375² times the largest control displacement, as bicubic weights overshoot."""
     return F.interpolate(bend, size=(height, width), mode="bicubic", align_corners=False).movedim(1, -1)
 
 
@@ -135,17 +132,15 @@ def augment(
     bend: Float[Tensor, "b 2 n n"] | None = None,
     noise: Float[Tensor, "b c h w"] | None = None,
 ) -> tuple[Float[Tensor, "b c h w"], Int[Tensor, "b h w"]]:
-    """Turn, scale, flip and bend image and label alike; then brightness, contrast, noise and gamma of the image."""
+    """Rotate, scale, flip and bend image and label alike; then contrast, brightness, noise and gamma of the image."""
     pixels = scaled(images)
     grid = F.affine_grid(drawn[:, :6].reshape(-1, 2, 3), list(pixels.shape), align_corners=False)
     if bend is not None:
         grid = grid + displacement(bend, *labels.shape[1:])
     pixels = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    # labels are shifted by one, so that the zeros from outside can be told from the background
-    shifted = F.grid_sample(
-        labels[:, None].float() + 1, grid, mode="nearest", padding_mode="zeros", align_corners=False
-    )
-    target = shifted[:, 0].long() - 1
+    # labels are shifted by one, so that the zeros from outside differ from the background
+    shifted = labels[:, None].float() + 1
+    target = F.grid_sample(shifted, grid, mode="nearest", padding_mode="zeros", align_corners=False)[:, 0].long() - 1
     target = torch.where(target < 0, IGNORE, target)
     brightness, contrast, gamma = (drawn[:, i].reshape(-1, 1, 1, 1) for i in (6, 7, 8))
     pixels = (pixels - 0.5) * contrast + 0.5 + brightness

@@ -6,13 +6,10 @@ has these very cases). The window is ours: width 400, level 40, the field's usua
 The split is ours: of the 50 cases, those whose number is a multiple of five test, 40 train, none validates.
 """
 
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Float32
-
-from ctrcl.data import PALETTE, Benchmark
-from ctrcl.data.case import Case
+from ctrcl.data import PALETTE, Benchmark, Case
 from ctrcl.data.nifti import read_pair, windowed
 from ctrcl.data.pairs import known_labels, listed
 
@@ -24,11 +21,6 @@ NAMES = ("images/{}_0000.nii.gz", "labels/{}.nii.gz")
 WINDOW = (-160.0, 240.0)  # HU
 
 
-def ids(folder: Path) -> list[str]:
-    """The ids under `folder`, sorted; an empty folder or a file without its partner is a `UserError`."""
-    return listed(folder, *NAMES)
-
-
 def read(folder: Path, id: str) -> Case:
     """One case: image X Y Z float32 in HU, label X Y Z uint8; a missing, damaged or odd file is a `UserError`."""
     image_path, label_path = (folder / name.format(id) for name in NAMES)
@@ -36,19 +28,14 @@ def read(folder: Path, id: str) -> Case:
     return Case(id, id, image, known_labels(label, len(ORGANS), label_path), spacing)
 
 
-def scaled(image: Float32[np.ndarray, "x y z"]) -> Float32[np.ndarray, "x y z"]:
-    """Hounsfield units clipped to [-160, 240], in [0, 1]."""
-    return windowed(image, *WINDOW)
-
-
 BENCHMARK = Benchmark(
     classes=("background", *ORGANS),
     colours=PALETTE[: len(ORGANS) + 1],
     channels=1,
     volumes=True,
-    ids=ids,
+    ids=partial(listed, image=NAMES[0], label=NAMES[1]),
     read=read,
-    scaled=scaled,
+    scaled=partial(windowed, low=WINDOW[0], high=WINDOW[1]),
     citation="Ma et al.: Unleashing the strengths of unlabelled data in deep learning-assisted pan-cancer abdominal "
     "organ quantification: the FLARE22 challenge. The Lancet Digital Health, 2024.",
     terms="Registration with the challenge and agreement to its rules; research only; cite the paper.",

@@ -1,16 +1,15 @@
 """ISIC 2017: skin lesions in dermoscopy photographs.
 
 Layout as published, for each part `Training`, `Validation` and `Test_v2`: `ISIC-2017_<part>_Data/ISIC_NNNNNNN.jpg`
-(`*_superpixels.png` beside them are left alone) and `ISIC-2017_<part>_Part1_GroundTruth/ISIC_NNNNNNN_segmentation.png`
-(0 and 255). The split is the release's own: 2000 train, 150 validate, 600 test. No spacing is known, so distances are
+(`*_superpixels.png` beside them are ignored) and `ISIC-2017_<part>_Part1_GroundTruth/ISIC_NNNNNNN_segmentation.png`
+(0 and 255). The split is the release's: 2000 train, 150 validate, 600 test. No spacing is known, so distances are
 in pixels; no patient is known, so every image counts as a patient.
 """
 
 from os.path import lexists
 from pathlib import Path
 
-from ctrcl.data import Benchmark
-from ctrcl.data.case import Case
+from ctrcl.data import Benchmark, Case
 from ctrcl.data.pairs import listed, photograph
 
 FOLDERS = {"train": "Training", "validation": "Validation", "test": "Test_v2"}

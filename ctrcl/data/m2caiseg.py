@@ -19,8 +19,7 @@ import numpy as np
 from jaxtyping import UInt8
 from scipy import ndimage
 
-from ctrcl.data import PALETTE, Benchmark
-from ctrcl.data.case import Case
+from ctrcl.data import PALETTE, Benchmark, Case
 from ctrcl.data.pairs import listed, picture, present, same_size
 from ctrcl.io import UserError, sha256
 

@@ -1,7 +1,7 @@
-"""Reading an image and its label map from NIfTI, in one orientation, with every way they can be wrong checked.
+"""Reading and checking an image and its label map in NIfTI, in one orientation.
 
 Both are turned to nibabel's closest canonical orientation (axes towards right, anterior, superior) without
-resampling, so that the orientation in which a file was stored cannot be seen in the result.
+resampling, so that the result does not depend on the orientation in which a file was stored.
 """
 
 import logging
@@ -14,22 +14,12 @@ from isal import igzip, isal_zlib
 from jaxtyping import Float32
 from nibabel.affines import voxel_sizes
 
-from ctrcl.data.pairs import AGAIN, finite, present, same_size, unreadable
+from ctrcl.data.pairs import AGAIN, DAMAGED, finite, present, same_size, unreadable
 from ctrcl.io import UserError
 
-UNREADABLE: tuple[type[Exception], ...] = (  # type: ignore[assignment]   # isal's stub says error is no class
-    OSError,
-    EOFError,
-    ValueError,
-    MemoryError,
-    OverflowError,
-    zlib.error,
-    isal_zlib.error,
-    nib.filebasedimages.ImageFileError,
-    nib.spatialimages.HeaderDataError,
-    nib.wrapstruct.WrapStructError,
-)
-logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # what it would mend aloud is checked here
+INVALID = (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, nib.wrapstruct.WrapStructError)
+UNREADABLE: tuple[type[Exception], ...] = (*DAMAGED, *INVALID, OverflowError, zlib.error, isal_zlib.error)  # type: ignore[assignment]   # isal's stub says error is no class
+logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # what it would repair with a warning is checked here
 
 
 def read_pair(image_path: Path, label_path: Path) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
@@ -60,10 +50,9 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     present(path)
     try:
         raw = inflated(path)
-        with np.errstate(all="ignore"):  # of an affine that is none
+        with np.errstate(all="ignore"):  # for an invalid affine
             stored = parsed(raw)
-            check_spacing(stored, path)
-        check_header(raw, stored, path)
+            check(stored, raw, path)
         turned = nib.as_closest_canonical(stored)
         values = np.asanyarray(turned.dataobj)
         if values.dtype.kind not in "fiu":
@@ -74,7 +63,7 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def inflated(path: Path) -> bytes:
-    """The bytes of a NIfTI; gzip is undone in one go by ISA-L, which is nearly twice as fast as Python's."""
+    """The bytes of a NIfTI, decompressed by ISA-L, which is nearly twice as fast as Python's gzip."""
     if path.suffix != ".gz":
         return path.read_bytes()
     with igzip.open(path) as file:
@@ -87,32 +76,23 @@ def parsed(raw: bytes):
     return (nib.Nifti2Image if second else nib.Nifti1Image).from_bytes(raw)
 
 
-def check_header(raw: bytes, stored, path: Path) -> None:
-    """An error where nibabel would make up a spacing of 1 mm for one of 0, or read the header as voxels."""
+def check(stored, raw: bytes, path: Path) -> None:
+    """An error unless there are three axes and one positive, finite spacing in affine and header, and voxels after it.
+
+    The header is read once more without nibabel's repairs, which would replace a spacing of 0 by 1 mm.
+    """
+    if len(stored.shape) != 3 or 0 in stored.shape:
+        raise UserError(f"{path} is {' x '.join(map(str, stored.shape))}, not a volume with three axes; {AGAIN}")
     kind = type(stored.header)
     stated = kind(raw[: kind.sizeof_hdr], check=False)
-    sizes = stated["pixdim"][1:4]
-    if not sizes.all():
-        listed = " x ".join(f"{size:g}" for size in sizes)
-        raise UserError(f"{path} has the spacing {listed} mm, which cannot be; {AGAIN} or correct its header")
+    sizes, header = voxel_sizes(stored.affine), np.abs(stated["pixdim"][1:4])
+    regular = np.isfinite(stored.affine).all() and (sizes > 0).all() and np.linalg.det(stored.affine[:3, :3]) != 0
+    if not (regular and header.all() and np.allclose(sizes, header, rtol=1e-2)):
+        by_affine, by_header = (" x ".join(f"{size:g}" for size in row) for row in (sizes, header))
+        what = f"the spacing {by_affine} mm by its affine and {by_header} mm by its header"
+        raise UserError(f"{path} has {what}, which is invalid; {AGAIN} or correct its header")
     if stated["vox_offset"] < kind.sizeof_hdr:
         raise ValueError("its voxels begin before its header ends")
-
-
-def check_spacing(stored, path: Path) -> None:
-    """A `UserError` unless the volume has three axes and one positive, finite spacing in header and affine."""
-    if len(stored.shape) != 3 or 0 in stored.shape:
-        shape = " x ".join(map(str, stored.shape))
-        raise UserError(f"{path} is {shape}, not a volume with three axes; {AGAIN}")
-    affine, header = voxel_sizes(stored.affine), np.array(stored.header.get_zooms(), dtype=float)
-    listed = " x ".join(f"{size:g}" for size in affine)
-    if not (np.isfinite(stored.affine).all() and (affine > 0).all() and np.linalg.det(stored.affine[:3, :3]) != 0):
-        raise UserError(f"{path} has the spacing {listed} mm, which cannot be; {AGAIN} or correct its header")
-    if not np.allclose(affine, header, rtol=1e-2):
-        other = " x ".join(f"{size:g}" for size in header)
-        raise UserError(
-            f"{path} has the spacing {listed} mm by its affine and {other} mm by its header; {AGAIN} or correct it"
-        )
 
 
 def windowed(image: Float32[np.ndarray, "x y z"], low: float, high: float) -> Float32[np.ndarray, "x y z"]:

@@ -1,22 +1,22 @@
-"""A data set of one's own: a folder of images and masks, made known by a stanza of the settings, without code.
+"""A data set of one's own: a folder of images and masks, declared in the settings, without code.
 
-    data: {my-set: {size: 128, classes: [background, lesion]}}        in conf/<scale>.yaml
+    data: {my-set: {size: 128, classes: [background, lesion]}}        in conf/<preset>.yaml
     external/my-set/images/<id>.png, .jpg, .jpeg, .tif or .tiff       8 bits, colour or grey
     external/my-set/masks/<id>.png                                    class indices; 0 and 255 where there are two
     external/my-set/split.json                                        {"train": [ids], "validation": [], "test": [ids]}
 
-Without `split.json` the SHA-256 of an id says where it belongs: as a number in [0, 1), below 0.2 it tests, below 0.3
-it validates, else it trains. A part is so never left by adding images; but images of one patient should stay together,
-and no rule knows patients: then write the file. Every image counts as a patient.
+Without `split.json` the SHA-256 of an id, as a number in [0, 1), decides: below 0.2 test, below 0.3 validation, else
+training, so that adding images never moves one to another part. The rule knows no patients: where several images show
+one patient, write the file to keep them together. Every image counts as a patient.
 """
 
+import re
 from functools import partial
 from hashlib import sha256
 from os.path import lexists
 from pathlib import Path
 
-from ctrcl.data import PALETTE, PARTS, Benchmark
-from ctrcl.data.case import Case
+from ctrcl.data import PALETTE, PARTS, Benchmark, Case, names
 from ctrcl.data.pairs import paired, photograph, present
 from ctrcl.io import UserError, read_json
 
@@ -46,33 +46,39 @@ def split(folder: Path) -> dict[str, list[str]]:
     path = folder / "split.json"
     if lexists(path):
         parts = read_json(present(path))
-        if not isinstance(parts, dict) or set(parts) != set(PARTS) or not all(map(_names, parts.values())):
+        if not isinstance(parts, dict) or set(parts) != set(PARTS) or not all(map(_is_ids, parts.values())):
             raise UserError(f"{path} must map train, validation and test to lists of ids; correct it")
         if lacking := {id for part in PARTS for id in parts[part]} - set(ids(folder)):
-            raise UserError(f"{path} lists {min(lacking)!r}, which is not there; correct it or bring its files in")
+            raise UserError(f"{path} lists {min(lacking)!r}, which is missing; correct it or add its files")
     else:
         shares = {id: int(sha256(id.encode()).hexdigest()[:8], 16) / 16**8 for id in ids(folder)}
         bounds = {"test": (0, 0.2), "validation": (0.2, 0.3), "train": (0.3, 1)}
         parts = {part: [id for id in shares if low <= shares[id] < high] for part, (low, high) in bounds.items()}
     if not parts["train"] or not parts["test"]:
-        raise UserError(f"{path}: a split needs images to train and to test on; write one that names some")
+        raise UserError(f"{path}: a split needs images to train and to test on; write one that has both")
     return parts
 
 
-def _names(part: object) -> bool:
+def _is_ids(part: object) -> bool:
     return isinstance(part, list) and all(isinstance(id, str) for id in part)
 
 
 def benchmark(name: str, classes: tuple[str, ...]) -> Benchmark:
-    """The data set as declared."""
+    """The data set as declared; a name that is taken or unusable classes are a `UserError`."""
+    key = f"data.{name}.classes"
+    if name in names() or not re.fullmatch(r"(?!phantom-)[a-z0-9][a-z0-9-]*", name):
+        raise UserError(f"{key}: a data set of your own needs a new name of a-z, 0-9 and -")
+    if not 2 <= len(classes) <= len(PALETTE) or classes[0] != "background" or len(set(classes)) < len(classes):
+        raise UserError(f"{key} = {list(classes)}: name 2 to {len(PALETTE)} classes, background first, each once")
     return Benchmark(
         name=name,
+        reader="ctrcl/data/own.py",
         classes=classes,
         colours=PALETTE[: len(classes)],
         ids=ids,
         read=partial(read, classes=len(classes)),
         citation="A data set of your own.",
-        terms="Yours to know.",
-        source="yourself",
+        terms="Your own.",
+        source="your own files",
         split=split,
     )

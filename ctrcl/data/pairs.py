@@ -1,4 +1,4 @@
-"""What all readers share: files that belong together, pictures and arrays, and how they say what is wrong."""
+"""What all readers share: pairing files, decoding pictures and arrays, and the errors that name a file."""
 
 import warnings
 import zipfile
@@ -11,12 +11,12 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from ctrcl.data.case import Case
+from ctrcl.data import Case
 from ctrcl.io import UserError
 
 AGAIN = "fetch the data set again"
 DAMAGED = (OSError, ValueError, TypeError, KeyError, IndexError, RuntimeError, EOFError, MemoryError, SyntaxError)
-FORMATS = ("JPEG", "PNG", "BMP", "TIFF")  # what data sets have; Pillow knows more, and runs Ghostscript for one of them
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF")  # of data sets; Pillow knows more, and runs Ghostscript for one of them
 
 
 def listed(folder: Path, image: str, label: str) -> list[str]:
@@ -36,22 +36,20 @@ def listed(folder: Path, image: str, label: str) -> list[str]:
 def paired(images: Iterable[str], labels: Iterable[str], image_path: str, label_path: str) -> list[str]:
     """The ids, sorted, when every image has its label and every label its image; otherwise a `UserError`.
 
-    `image_path` and `label_path` are paths with `{}` for the id; the message names the first file that is alone. A
-    name with a line break, or one that is no UTF-8, is a `UserError` too: neither a line nor a manifest can hold it.
+    `image_path` and `label_path` are paths with `{}` for the id; the message names the first file without a partner.
+    An unprintable name (line break, no UTF-8) is a `UserError` too: no message and no manifest can hold it.
     """
     images, labels = set(images), set(labels)
-    for had, names in ((image_path, images), (label_path, labels)):
-        if odd := sorted(name for name in names if not name.isprintable()):
-            raise UserError(f"{ascii(at(had, odd[0]))[1:-1]} has a name that cannot be shown; rename it")
-    if not images and not labels:
+    if not images | labels:
         raise UserError(f"{at(image_path, '*')} matches no file: the data set is not there; put it there or import it")
-    for have, lack, had, lacked in (
-        (images, labels, image_path, label_path),
-        (labels, images, label_path, image_path),
-    ):
-        if alone := sorted(have - lack):
-            more = f" (and {len(alone) - 1} more like it)" if len(alone) > 1 else ""
-            raise UserError(f"{at(had, alone[0])} has no partner {at(lacked, alone[0])}{more}; {AGAIN} or remove it")
+    odd = sorted(name for name in images | labels if not name.isprintable())
+    alone = sorted(images ^ labels)
+    for id in (*odd, *alone):
+        path, other = (image_path, label_path) if id in images else (label_path, image_path)
+        if odd:
+            raise UserError(f"{ascii(at(path, id))[1:-1]} has an unprintable name; rename it")
+        more = f" (and {len(alone) - 1} more like it)" if len(alone) > 1 else ""
+        raise UserError(f"{at(path, id)} has no partner {at(other, id)}{more}; {AGAIN} or remove it")
     return sorted(images)
 
 
@@ -62,10 +60,8 @@ def at(template: str, id: str) -> str:
 
 def present(path: Path) -> Path:
     """The path, if a file is there; otherwise a `UserError`."""
-    if path.exists() and not path.is_file():
-        raise UserError(f"{path} is no file but a folder or a device; {AGAIN}")
     if not path.is_file():
-        raise UserError(f"{path} is missing; {AGAIN}")
+        raise UserError(f"{path} is {'no file but a folder or a device' if path.exists() else 'missing'}; {AGAIN}")
     return path
 
 

@@ -7,9 +7,9 @@ Layout as published: folders `im_Dyskeratotic`, `im_Koilocytotic`, `im_Metaplast
 cell holds beside the nucleus. Without `CROPPED/` the cells are cut from the photographs, `MARGIN` pixels around the
 outline, which need not be how the authors cut them. Neighbours in the picture are background.
 
-Nobody says which photographs are of one woman, so the photograph counts as the patient. The literature's 3037/1012
-split is not public; this one is ours: photographs in the order of the SHA-256 of their name, each whole into the test
-list as long as it fits into 1012 (a quarter, of an incomplete copy); the rest trains, none validates.
+The patients are not published, so the photograph counts as the patient. The literature's 3037/1012 split is not public;
+this one is ours: photographs in the order of the SHA-256 of their name, each whole into the test list as long as it
+fits into 1012 (a quarter, of an incomplete copy); the rest trains, none validates.
 """
 
 import re
@@ -20,8 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ctrcl.data import Benchmark
-from ctrcl.data.case import Case
+from ctrcl.data import Benchmark, Case
 from ctrcl.data.pairs import AGAIN, picture, present, unreadable
 from ctrcl.io import UserError
 
@@ -34,9 +33,9 @@ MARGIN = 10  # pixels
 
 def form(folder: Path, kind: str) -> tuple[Path, tuple[str, ...]]:
     """Where the cells of a kind lie, and their files' templates: image, cytoplasm, nucleus."""
-    home = folder / f"im_{kind}"
-    home = home / home.name if (home / home.name).is_dir() else home
-    return (home / "CROPPED", CUT) if (home / "CROPPED").is_dir() else (home, WHOLE)
+    place = folder / f"im_{kind}"
+    place = place / place.name if (place / place.name).is_dir() else place
+    return (place / "CROPPED", CUT) if (place / "CROPPED").is_dir() else (place, WHOLE)
 
 
 def files(folder: Path, id: str) -> list[Path]:

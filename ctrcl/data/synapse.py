@@ -10,13 +10,12 @@ reduced to the same organs in the same order. It is mapped back to Hounsfield un
 nothing is clipped twice. It states no spacing and no orientation, so distances are in voxels and left may be right.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
 
-from ctrcl.data import Benchmark
-from ctrcl.data.case import Case
+from ctrcl.data import Benchmark, Case
 from ctrcl.data.nifti import read_pair, windowed
 from ctrcl.data.pairs import AGAIN, known_labels, listed, stacked
 from ctrcl.io import UserError
@@ -63,29 +62,17 @@ def scaled_files(folder: Path) -> dict[str, list[Path]]:
     return found | {path.name[4:8]: [path] for path in folder.glob(f"test_vol_h5/case{4 * DIGIT}.npy.h5")}
 
 
-def scaled(image: Float32[np.ndarray, "x y z"]) -> Float32[np.ndarray, "x y z"]:
-    """Hounsfield units clipped to [-125, 275], in [0, 1]."""
-    return windowed(image, *WINDOW)
-
-
 BENCHMARK = Benchmark(
     classes=(
-        "background",
-        "aorta",
-        "gallbladder",
-        "left kidney",
-        "right kidney",
-        "liver",
-        "pancreas",
-        "spleen",
-        "stomach",
+        *("background", "aorta", "gallbladder", "left kidney", "right kidney"),
+        *("liver", "pancreas", "spleen", "stomach"),
     ),
     colours=("#000000", "#D55E00", "#009E73", "#56B4E9", "#0072B2", "#882255", "#F0E442", "#CC79A7", "#E69F00"),
     channels=1,
     volumes=True,
     ids=ids,
     read=read,
-    scaled=scaled,
+    scaled=partial(windowed, low=WINDOW[0], high=WINDOW[1]),
     citation="Landman et al.: MICCAI Multi-Atlas Labeling Beyond the Cranial Vault, Workshop and Challenge, 2015.",
     terms="Registration with Synapse and agreement to the challenge's terms; not to be passed on.",
     source="Sage Bionetworks, www.synapse.org, project syn3193805",

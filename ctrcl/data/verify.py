@@ -1,40 +1,40 @@
-"""`ctrcl data verify`: is this the data set, is it whole, and what is odd about it.
+"""`ctrcl data verify`: whether a data set is complete and valid, and what is unusual about it.
 
-Every case of the split is read. What stops: a file that is missing, damaged, of another size than its partner, in
-another place in space, with values that are no numbers or labels that are unknown (the readers name the file). What
-is odd is named and left as it is: duplicates (sha256 of the decoded pixels), near-duplicates (dHash, below), spacing
-and orientation off the rest, cases outside the split, masks that JPEG has blurred.
+Every case of the split is read. Errors: a file that is missing, damaged, of another size or position than its partner,
+with NaN, infinite or unknown values (the readers name the file). Warnings leave the data as they are: duplicates
+(sha256 of the decoded pixels), near-duplicates (dHash, below), unusual spacing and orientation, cases outside the
+split, masks with JPEG artefacts.
 """
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool
 from PIL import Image
 from scipy import ndimage
-from tqdm import tqdm
 
-from ctrcl import data as datasets
-from ctrcl.data import kvasir, nifti
-from ctrcl.data.case import Case
-from ctrcl.io import UserError
+from ctrcl.data import Benchmark, kvasir_seg
+from ctrcl.data.nifti import UNREADABLE
+from ctrcl.data.pairs import picture
+from ctrcl.io import UserError, progress
 
 NEAR = 32  # of 256 bits. In Kvasir-SEG 16 pairs of one scene differ in 28 or less, two scenes in 38 or more
-DARK, LIT = 20, 0.35  # the frame of a photograph: rows and columns of which no more than 35 % is brighter than 20
+DARK, LIT = 20, 0.35  # the border of a photograph: rows and columns of which no more than 35 % is brighter than 20
 BLURRED = (5, 250)  # a JPEG mask's grey values that are neither black nor white
 FAR = 3.0  # times the median spacing
-SHOWN = 5  # pairs and stops that are spelt out
+SHOWN = 5  # duplicates and errors that are listed
 
 
-@dataclass(frozen=True)
-class Twin:
-    """Two cases with one image, or nearly: how many of 256 bits differ, whether every pixel is equal, their parts."""
+class Duplicate(NamedTuple):
+    """Two cases with (nearly) one image: how many of 256 bits differ, whether every pixel is equal, their parts."""
 
     cases: tuple[str, str]
     parts: tuple[str, str]
@@ -46,160 +46,154 @@ class Twin:
         return f"{self.cases[0]} {sign} {self.cases[1]} ({place})"
 
 
-@dataclass(frozen=True, eq=False)
-class Seen:
-    """What is kept of a case that was read: `blurred` and `specks` count a JPEG mask's pixels and components."""
-
-    id: str
-    patient: str
-    part: str
-    spacing: tuple[float, ...] | None
-    holds: list[bool]
-    pixels: str
-    hash: Bool[np.ndarray, "256"]
-    flat: bool
-    blurred: int = 0
-    specks: int = 0
-
-
 @dataclass
 class Report:
-    """What is right, what is odd, what stops; `twins` are the duplicates and near-duplicates, spelt out in `odd`."""
+    """Checks passed, warnings and errors, one line each; `duplicates` holds those that a warning counts."""
 
     title: str
-    right: list[str] = field(default_factory=list)
-    odd: list[str] = field(default_factory=list)
-    stops: list[str] = field(default_factory=list)
-    twins: list[Twin] = field(default_factory=list)
+    passed: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    duplicates: list[Duplicate] = field(default_factory=list)
 
     def __str__(self) -> str:
-        stops = self.stops[:SHOWN] + [f"and {len(self.stops) - SHOWN} more"] * (len(self.stops) > SHOWN)
-        parts = (("right", self.right), ("odd", self.odd), ("stops", stops))
-        return "\n".join([self.title, *(f"{word:6} {line}" for word, lines in parts for line in lines)])
+        errors = self.errors[:SHOWN] + [f"and {len(self.errors) - SHOWN} more"] * (len(self.errors) > SHOWN)
+        groups = (("ok", self.passed), ("warning", self.warnings), ("error", errors))
+        return "\n".join([self.title, *(f"{kind:8}{line}" for kind, lines in groups for line in lines)])
 
-    def name(self, what: str, which: list[str]) -> None:
-        """Note something odd with the first that it is true of, if there is any."""
-        if which:
-            self.odd.append(f"{what}: {len(which)}, first {which[0]}")
+    def warn(self, what: str, where: Iterable[str]) -> None:
+        """Count the cases or files that something unusual is true of, if there are any, and name the first."""
+        if listed := list(where):
+            self.warnings.append(f"{what}: {len(listed)}, first {listed[0]}")
 
 
-def verify(name: str, folder: Path) -> Report:
-    """Read every case in `folder` and report."""
-    benchmark, report = datasets.get(name), Report(f"{name} in {folder}")
+def verify(benchmark: Benchmark, folder: Path) -> Report:
+    """Read every case of the data set in `folder` and report."""
+    name, report = benchmark.name, Report(f"{benchmark.name} in {folder}")
     try:
-        found, split = set(benchmark.ids(folder)), datasets.split(name, folder)
+        found, split = set(benchmark.ids(folder)), benchmark.parts(folder)
     except UserError as error:
-        report.stops.append(str(error))
+        report.errors.append(str(error))
         return report
-    side = {case: part for part, ids in split.items() for case in ids}
-    if lacking := sorted(set(side) - found):
-        report.stops.append(f"{folder} lacks {len(lacking)} of the {len(side)} cases of {name}, first {lacking[0]!r}")
-    seen = []
-    for case in tqdm(sorted(set(side) & found), desc=f"verify {name}", unit="case", mininterval=1):
+    part_of = {case: part for part, ids in split.items() for case in ids}
+    if missing := sorted(set(part_of) - found):
+        report.errors.append(
+            f"{folder} lacks {len(missing)} of the {len(part_of)} cases of {name}, first {missing[0]!r}"
+        )
+    cases = []
+    for case in progress(sorted(set(part_of) & found), desc=f"verify {name}", unit="cases"):
         try:
-            seen.append(look(benchmark, folder, case, side[case]))
+            cases.append({"part": part_of[case], **summarise(benchmark, folder, case)})
         except UserError as error:
-            report.stops.append(str(error))
-    if not report.stops:
+            report.errors.append(str(error))
+    if not report.errors:
         parts = ", ".join(f"{part} {len(ids)}" for part, ids in split.items())
         off = [f"{part} {len(split[part])} of {n}" for part, n in benchmark.published.items() if len(split[part]) != n]
-        report.right.append(f"layout as published; {'' if off else 'all '}{len(side)} cases ({parts})")
-        report.odd += [f"not as many cases as published: {', '.join(off)}"] if off else []
-        report.right.append("every file read to its end, every pair of one size, labels known, no NaN, no infinity")
-    report.name("not in the split and left alone", sorted(found - set(side)))
-    if seen:
-        _contents(report, benchmark, seen)
-        _twins(report, seen)
-    if benchmark.volumes:
-        _geometry(report, folder, seen)
+        report.passed.append(f"layout as published; {'' if off else 'all '}{len(part_of)} cases ({parts})")
+        report.warnings += [f"not as many cases as published: {', '.join(off)}"] if off else []
+        report.passed.append("every file complete, every pair of one size, known labels, no NaN, no infinity")
+    report.warn("not in the split and ignored", sorted(found - set(part_of)))
+    if cases:
+        table = pd.DataFrame(cases)
+        _check_contents(report, benchmark, table)
+        _check_duplicates(report, table)
+        if benchmark.volumes:
+            _check_geometry(report, folder, table)
     return report
 
 
-def look(benchmark: datasets.Benchmark, folder: Path, id: str, part: str) -> Seen:
-    """Read one case and keep what the checks need."""
-    case: Case = benchmark.read(folder, id)
+def summarise(benchmark: Benchmark, folder: Path, id: str) -> dict[str, Any]:
+    """Read one case and keep what the checks need; `blurred` and `specks` count a JPEG mask's pixels and components."""
+    case = benchmark.read(folder, id)
     image = np.ascontiguousarray(case.image)
-    pixels = hashlib.sha256(str(image.shape).encode() + image.tobytes()).hexdigest()
-    plane = image[..., image.shape[2] // 2] if benchmark.volumes else image
-    holds = [bool((case.label == index).any()) for index in range(len(benchmark.classes))]
-    known = id, case.patient, part, case.spacing, holds, pixels, dhash(plane), bool(image.min() == image.max())
-    if not (path := folder / "masks" / f"{id}.jpg").is_file():  # the form of masks that JPEG has blurred
-        return Seen(*known)
-    grey = kvasir.picture(path, "L")
-    gone = (grey > kvasir.THRESHOLD) & (case.label == 0)
-    return Seen(
-        *known, int(((grey >= BLURRED[0]) & (grey <= BLURRED[1])).sum()), ndimage.label(gone, np.ones((3, 3)))[1]
-    )
+    blurred = specks = 0
+    if (path := folder / "masks" / f"{id}.jpg").is_file():
+        grey = picture(path, "L")
+        blurred = int(((grey >= BLURRED[0]) & (grey <= BLURRED[1])).sum())
+        specks = ndimage.label((grey > kvasir_seg.THRESHOLD) & (case.label == 0), np.ones((3, 3)))[1]
+    return {
+        "id": id,
+        "patient": case.patient,
+        "spacing": case.spacing,
+        "classes": np.isin(range(len(benchmark.classes)), case.label),
+        "checksum": hashlib.sha256(str(image.shape).encode() + image.tobytes()).hexdigest(),
+        "hash": dhash(image[..., image.shape[2] // 2] if benchmark.volumes else image),
+        "constant": bool(image.min() == image.max()),
+        "blurred": blurred,
+        "specks": specks,
+    }
 
 
 def dhash(plane: np.ndarray) -> Bool[np.ndarray, "256"]:
     """Which of 16 x 17 mean greys are brighter than their left neighbour (N. Krawetz, "Kind of like that", 2013).
 
-    A photograph (H W C uint8) is taken without its dark frame, so that one frame of a video is known in two croppings.
+    A photograph (H W C uint8) is cropped to its bright part, so that one frame of a video is recognised in two
+    croppings.
     """
-    picture, box = Image.fromarray(np.ascontiguousarray(plane)), None
+    image, box = Image.fromarray(np.ascontiguousarray(plane)), None
     if plane.dtype == np.uint8:
-        picture = picture.convert("L")
-        lit = np.asarray(picture.resize((128, 128), Image.Resampling.BOX)) > DARK
+        image = image.convert("L")
+        lit = np.asarray(image.resize((128, 128), Image.Resampling.BOX)) > DARK
         rows, columns = (np.flatnonzero(lit.mean(axis) > LIT) for axis in (1, 0))
         if rows.size and columns.size:
-            box = tuple(np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) / 128 * (2 * picture.size))
-    grey = np.asarray(picture.resize((17, 16), Image.Resampling.BOX, box), dtype=np.float32)
+            box = tuple(np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) / 128 * (2 * image.size))
+    grey = np.asarray(image.resize((17, 16), Image.Resampling.BOX, box), dtype=np.float32)
     return (grey[:, 1:] > grey[:, :-1]).ravel()
 
 
-def _contents(report: Report, benchmark: datasets.Benchmark, seen: list[Seen]) -> None:
-    held = {title: sum(case.holds[k] for case in seen) for k, title in enumerate(benchmark.classes)}
-    report.right.append("cases that hold each class: " + ", ".join(f"{title} {n}" for title, n in held.items()))
-    report.name("classes that no case holds", [title for title, n in held.items() if not n])
-    report.name("cases without foreground", [case.id for case in seen if not any(case.holds[1:])])
-    report.name("images of one value only", [case.id for case in seen if case.flat])
-    blurred, specks = ([count for case in seen if (count := getattr(case, what))] for what in ("blurred", "specks"))
-    if blurred or specks:
-        greys = f"{len(blurred)} hold greys {BLURRED[0]} to {BLURRED[1]}, {sum(blurred)} pixels"
-        removed = f"{sum(specks)} specks of {kvasir.SPECK} pixels or less in {len(specks)} are removed"
-        report.odd.append(f"JPEG masks: {greys}, of which those above {kvasir.THRESHOLD} are foreground; {removed}")
+def _check_contents(report: Report, benchmark: Benchmark, cases: pd.DataFrame) -> None:
+    present = pd.DataFrame(np.stack(list(cases["classes"])), index=cases["id"], columns=benchmark.classes)
+    counts = present.sum().to_dict()
+    report.passed.append("cases that contain each class: " + ", ".join(f"{name} {n}" for name, n in counts.items()))
+    report.warn("classes that no case contains", [name for name, n in counts.items() if not n])
+    report.warn("cases without foreground", present.index[~present.iloc[:, 1:].any(axis=1)])
+    report.warn("constant images", cases["id"][cases["constant"]])
+    pixels, specks = cases[["blurred", "specks"]].sum()
+    if pixels or specks:
+        greys = f"{(cases['blurred'] > 0).sum()} hold greys {BLURRED[0]} to {BLURRED[1]}, {pixels} pixels"
+        removed = f"{specks} specks of {kvasir_seg.SPECK} pixels or less in {(cases['specks'] > 0).sum()} are removed"
+        report.warnings.append(f"JPEG masks: {greys}, foreground above {kvasir_seg.THRESHOLD}; {removed}")
 
 
-def _geometry(report: Report, folder: Path, seen: list[Seen]) -> None:
-    spaced = {case.id: case.spacing for case in seen if case.spacing}
-    report.name("cases without spacing (distances in voxels)", [case.id for case in seen if not case.spacing])
-    if spaced:
-        sizes = np.array(list(spaced.values()))
+def _check_geometry(report: Report, folder: Path, cases: pd.DataFrame) -> None:
+    stated = cases["spacing"].notna()
+    report.warn("cases without spacing (distances in voxels)", cases["id"][~stated])
+    if stated.any():
+        sizes = np.array(list(cases["spacing"][stated]))
         usual = np.median(sizes, axis=0)
         listed = (" x ".join(f"{size:g}" for size in row) for row in (sizes.min(0), usual, sizes.max(0)))
-        report.right.append("spacing in mm, least, median and most: {}, {}, {}".format(*listed))
+        report.passed.append("spacing in mm, minimum, median and maximum: {}, {}, {}".format(*listed))
         off = (np.maximum(sizes / usual, usual / sizes) > FAR).any(axis=1)
-        report.name(
-            f"spacing {FAR:g} times off the median", [case for case, far in zip(spaced, off, strict=True) if far]
-        )
+        report.warn(f"spacing {FAR:g} times off the median", cases["id"][stated][off])
     axes: dict[str, str] = {}
     for path in sorted(folder.rglob("*.nii.gz")):
-        with suppress(*nifti.UNREADABLE), np.errstate(all="ignore"):
-            stored: Any = nib.load(path)
-            stated = stored.header["qform_code"] or stored.header["sform_code"]
-            axes[str(path)] = "".join(map(str, nib.aff2axcodes(stored.affine))) if stated else "none stated"
+        with suppress(*UNREADABLE), np.errstate(all="ignore"):
+            image: Any = nib.load(path)
+            known = image.header["qform_code"] or image.header["sform_code"]
+            axes[str(path)] = "".join(map(str, nib.aff2axcodes(image.affine))) if known else "none stated"
     if axes:
-        common, *others = Counter(axes.values()).most_common()
-        report.right.append(f"files by orientation: {dict([common, *others])}; all are turned to RAS")
-        report.name(f"files stored otherwise than {common[0]}", [path for path in axes if axes[path] != common[0]])
+        counts = dict(Counter(axes.values()).most_common())
+        common = next(iter(counts))
+        report.passed.append(f"files by orientation: {counts}; all are turned to RAS")
+        report.warn(f"files stored otherwise than {common}", [path for path in axes if axes[path] != common])
 
 
-def _twins(report: Report, seen: list[Seen]) -> None:
+def _check_duplicates(report: Report, cases: pd.DataFrame) -> None:
     """Every pair with equal pixels, and every pair of two patients whose hashes are near."""
-    signs = np.array([2.0 * case.hash - 1 for case in seen], dtype=np.float32).reshape(-1, 256)
+    signs = np.stack(list(cases["hash"])).astype(np.float32) * 2 - 1
     bits = (256 - signs @ signs.T) / 2
     for i, j in np.argwhere(np.triu(bits <= NEAR, 1)):
-        one, other = seen[i], seen[j]
-        exact = one.pixels == other.pixels
+        one, other = cases.iloc[i], cases.iloc[j]
+        exact = one.checksum == other.checksum
         if exact or one.patient != other.patient:
-            report.twins.append(Twin((one.id, other.id), (one.part, other.part), int(bits[i, j]), exact))
-    report.twins.sort(key=lambda twin: (twin.parts[0] == twin.parts[1], not twin.exact))
+            report.duplicates.append(Duplicate((one.id, other.id), (one.part, other.part), int(bits[i, j]), exact))
+    report.duplicates.sort(key=lambda pair: (pair.parts[0] == pair.parts[1], not pair.exact))
     rule = f"dHash, at most {NEAR} of 256 bits differ"
-    if not report.twins:
-        report.right.append(f"no image twice, none nearly ({rule})")
+    if not report.duplicates:
+        report.passed.append(f"no duplicates, no near-duplicates ({rule})")
         return
-    crossing, exact = sum(t.parts[0] != t.parts[1] for t in report.twins), sum(t.exact for t in report.twins)
-    first = ", ".join(map(str, report.twins[:SHOWN])) + ", ..." * (len(report.twins) > SHOWN)
-    count = f"{exact} duplicates and {len(report.twins) - exact} near-duplicates ({rule}), {crossing} across the splits"
-    report.odd.append(f"{count}: {first}")
+    exact = sum(pair.exact for pair in report.duplicates)
+    crossing = sum(pair.parts[0] != pair.parts[1] for pair in report.duplicates)
+    count = f"{exact} duplicates and {len(report.duplicates) - exact} near-duplicates ({rule}), {crossing} across parts"
+    listed = ", ".join(map(str, report.duplicates[:SHOWN])) + ", ..." * (len(report.duplicates) > SHOWN)
+    report.warnings.append(f"{count}: {listed}")

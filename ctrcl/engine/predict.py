@@ -1,35 +1,37 @@
 """`ctrcl predict`: segment JPEG, PNG or NIfTI images with one student. Research only, not for clinical use."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
-from ctrcl import data as datasets
-from ctrcl.data.case import Case
+from ctrcl.data import Benchmark, Case
 from ctrcl.data.nifti import read
 from ctrcl.data.pairs import finite, picture
 from ctrcl.data.preparation import cut
 from ctrcl.engine.infer import planes_of
-from ctrcl.io import UserError, replacing
+from ctrcl.io import UserError, progress, replacing
 from ctrcl.models.students import Student, load
 
 VOLUMES, PHOTOGRAPHS = (".nii", ".nii.gz"), (".jpg", ".jpeg", ".png")
 
 
-def predict(weights: Path, images: list[Path], output: Path) -> None:
+def predict(weights: Path, images: list[Path], output: Path, benchmark_of: Callable[[str], Benchmark]) -> None:
     """Write a label map for each image: PNG for a photograph, NIfTI of the same grid and affine for a volume.
+
+    Args:
+        benchmark_of: the data set by the name that the weights state.
 
     Raises:
         UserError: an unreadable image, one of a kind that the student was not trained on, unusable weights.
     """
     print("ctrcl: research software, not for clinical use", file=sys.stderr)
     student, about = load(weights)
-    benchmark = datasets.get(about.get("dataset", ""))
+    benchmark = benchmark_of(about.get("dataset", ""))
     targets = [output / f"{_stem(path)}{'.nii.gz' if benchmark.volumes else '.png'}" for path in images]
     if repeated := [path.name for path in set(targets) if targets.count(path) > 1]:
         raise UserError(f"several images would be written to {repeated[0]}; call predict once for each folder")
@@ -39,7 +41,7 @@ def predict(weights: Path, images: list[Path], output: Path) -> None:
             raise UserError(f"{path}: this student was trained on {benchmark.name} and reads {', '.join(wanted)}")
     for path in images:  # all of them first, so that a damaged one leaves nothing half-done
         _read(benchmark, path)
-    for path, target in tqdm(list(zip(images, targets, strict=True)), desc="predict", unit="image", mininterval=1):
+    for path, target in progress(list(zip(images, targets, strict=True)), desc="predict", unit="image"):
         (_volume if benchmark.volumes else _photograph)(student, benchmark, path, target)
 
 
@@ -48,7 +50,7 @@ def _stem(path: Path) -> str:
     return name[: -len(".nii.gz")] if name.lower().endswith(".nii.gz") else path.stem
 
 
-def _label_map(student: Student, benchmark: datasets.Benchmark, image: np.ndarray) -> np.ndarray:
+def _label_map(student: Student, benchmark: Benchmark, image: np.ndarray) -> np.ndarray:
     """Class index on the image's own grid, slices last."""
     shape = image.shape if benchmark.volumes else image.shape[:2]
     piece = cut(Case("", "", image, np.zeros(shape, np.uint8)), benchmark, student.design.size)
@@ -57,11 +59,11 @@ def _label_map(student: Student, benchmark: datasets.Benchmark, image: np.ndarra
     return np.moveaxis(planes, 0, 2) if benchmark.volumes else planes[0]
 
 
-def _read(benchmark: datasets.Benchmark, path: Path) -> np.ndarray:
+def _read(benchmark: Benchmark, path: Path) -> np.ndarray:
     return finite(read(path)[0], path) if benchmark.volumes else picture(path, "RGB")
 
 
-def _photograph(student: Student, benchmark: datasets.Benchmark, path: Path, target: Path) -> None:
+def _photograph(student: Student, benchmark: Benchmark, path: Path, target: Path) -> None:
     label_map = _label_map(student, benchmark, _read(benchmark, path))
     drawn = Image.fromarray(label_map, mode="P")
     drawn.putpalette([int(colour[i : i + 2], 16) for colour in benchmark.colours for i in (1, 3, 5)])
@@ -69,7 +71,7 @@ def _photograph(student: Student, benchmark: datasets.Benchmark, path: Path, tar
         drawn.save(draft)
 
 
-def _volume(student: Student, benchmark: datasets.Benchmark, path: Path, target: Path) -> None:
+def _volume(student: Student, benchmark: Benchmark, path: Path, target: Path) -> None:
     image = _read(benchmark, path)
     original: Any = nib.load(path)
     canonical = nib.orientations.axcodes2ornt("RAS")

@@ -2,24 +2,20 @@
 
     python -m ctrcl.phantoms data          draws data/phantom-{polyp,cardiac,abdomen}
 
-They show the paper's motivation in minutes. What mislocates a local network: organs that look the same left and
-right, and organ texture in the wrong place (stains coloured like a polyp, a second ring like the left ventricle,
-bowel like kidney or stomach). What a coarse network blurs: thin walls, small vessels, irregular outlines.
-What is drawn, and how hard it is, stands in `phantom_polyp.py`, `phantom_cardiac.py` and `phantom_abdomen.py`.
-Every case is drawn from a seed of its own (set, number), so that any one can be drawn again alone.
-No patient's image went into them, and no result on them says anything about patients.
+They show the paper's motivation in minutes. A local network confuses organs that look the same left and right, and organ
+texture in the wrong place (stains coloured like a polyp, a second ring like the left ventricle, bowel like kidney or
+stomach). A coarse network blurs thin walls, small vessels and irregular outlines. `polyp.py`, `cardiac.py` and
+`abdomen.py` define what is drawn and how difficult it is. Every case has its own seed (set, number), so that any one
+can be drawn again alone. They contain no patient data, and no result on them says anything about patients.
 """
 
-import sys
 from pathlib import Path
 
 import numpy as np
 
 from ctrcl.data import split
 from ctrcl.io import UserError, replacing
-from ctrcl.phantoms import abdomen as phantom_abdomen
-from ctrcl.phantoms import cardiac as phantom_cardiac
-from ctrcl.phantoms import polyp as phantom_polyp
+from ctrcl.phantoms import abdomen, cardiac, polyp
 from ctrcl.phantoms.shapes import write_jpeg, write_nifti
 
 SEED = 2408
@@ -34,7 +30,7 @@ def number(id: str) -> int:
 
 def draw_polyp(folder: Path, id: str, rng: np.random.Generator) -> None:
     """One JPEG pair."""
-    image, mask = phantom_polyp.draw(rng)
+    image, mask = polyp.draw(rng)
     write_jpeg(folder / "images" / f"{id}.jpg", image, QUALITY)
     write_jpeg(folder / "masks" / f"{id}.jpg", (255 * mask).astype(np.uint8), MASK_QUALITY)
 
@@ -42,21 +38,21 @@ def draw_polyp(folder: Path, id: str, rng: np.random.Generator) -> None:
 def draw_cardiac(folder: Path, id: str, rng: np.random.Generator) -> None:
     """The folder of one patient: both frames, whichever of them `id` names."""
     patient = id.partition("_")[0]
-    frames, systole = phantom_cardiac.draw(rng)
+    frames, systole = cardiac.draw(rng)
     for frame, (image, label) in zip((1, systole), frames, strict=True):
         stem = folder / patient / f"{patient}_frame{frame:02d}"
-        write_nifti(Path(f"{stem}.nii.gz"), image, phantom_cardiac.SPACING)
-        write_nifti(Path(f"{stem}_gt.nii.gz"), label, phantom_cardiac.SPACING)
+        write_nifti(Path(f"{stem}.nii.gz"), image, cardiac.SPACING)
+        write_nifti(Path(f"{stem}_gt.nii.gz"), label, cardiac.SPACING)
     info = f"ED: 1\nES: {systole}\nGroup: DRAWN\nHeight: 170.0\nNbFrame: 30\nWeight: 70.0\n"
     (folder / patient / "Info.cfg").write_text(info, newline="\n")
 
 
 def draw_abdomen(folder: Path, id: str, rng: np.random.Generator) -> None:
     """One CT and its labels, stored in one of the orientations of `STORED`."""
-    image, label = phantom_abdomen.draw(rng)
+    image, label = abdomen.draw(rng)
     stored = STORED[number(id) % len(STORED)]
-    write_nifti(folder / "imagesTr" / f"img{id}.nii.gz", image, phantom_abdomen.SPACING, stored)
-    write_nifti(folder / "labelsTr" / f"label{id}.nii.gz", label, phantom_abdomen.SPACING, stored)
+    write_nifti(folder / "imagesTr" / f"img{id}.nii.gz", image, abdomen.SPACING, stored)
+    write_nifti(folder / "labelsTr" / f"label{id}.nii.gz", label, abdomen.SPACING, stored)
 
 
 SETS = {"phantom-polyp": draw_polyp, "phantom-cardiac": draw_cardiac, "phantom-abdomen": draw_abdomen}
@@ -75,10 +71,3 @@ def draw(name: str, folder: Path) -> None:
     with replacing(folder) as draft:
         for id in cases.values():
             draw_case(name, draft, id)
-
-
-if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m ctrcl.phantoms FOLDER")
-    for each in SETS:
-        draw(each, Path(sys.argv[1]) / each)

@@ -1,6 +1,6 @@
 """Drawn abdominal CT in Hounsfield units, with BTCV's labels.
 
-What misleads: left and right kidney come from one distribution, mirrored; aorta and vena cava, spleen and liver
+Confusing by design: left and right kidney come from one distribution, mirrored; aorta and vena cava, spleen and liver
 differ by a few HU; bowel loops have the texture of kidney, stomach, gallbladder or spleen; the pancreas is thin and
 low in contrast. Esophagus (5) and vena cava (9) are labelled, and background to the reader, as in the original.
 """
@@ -14,7 +14,7 @@ from ctrcl.phantoms.shapes import Array, grid, periodic_noise, rolled, smooth_no
 
 SPACING = (0.8, 0.8, 3.0)  # mm
 
-# How hard
+# Difficulty
 NOISE = 16.0  # HU
 LOOPS = (7, 12)  # least and most bowel loops
 STEP = 8  # HU are multiples of it: small files

@@ -1,6 +1,6 @@
 """Drawn cine MRI: short-axis slices of a heart at the end of diastole and of systole.
 
-What misleads: look-alikes of the left ventricle (a bright blob in a dark ring, at times with a crescent on the
+Confusing by design: look-alikes of the left ventricle (a bright blob in a dark ring, at times with a crescent on the
 wrong side), and walls a few pixels thin.
 """
 
@@ -11,7 +11,7 @@ from ctrcl.phantoms.shapes import Array, grid, outline, smooth_noise
 
 SPACING = (1.5, 1.5, 10.0)  # mm
 
-# How hard: larger contrast is easier, the rest is harder.
+# Difficulty: larger contrast is easier, the rest is harder.
 CONTRAST = 0.5  # of blood against muscle, 1 is plain
 RINGS = (1, 3)  # least and most look-alikes
 NOISE = 11.0  # deviation, of about 255
@@ -116,9 +116,8 @@ def look_alike(scene: np.random.Generator, image: Array, plan: dict, blood: floa
     radius = scene.uniform(8, 15)
     if scene.random() < 0.5:
         beside = spot + 0.8 * radius * np.array([np.cos(turn), np.sin(turn)])
-        image = np.where(
-            outline(scene, image.shape, beside, (radius, 1.1 * radius), turn, 0.08) > 0, 0.95 * blood, image
-        )
+        crescent = outline(scene, image.shape, beside, (radius, 1.1 * radius), turn, 0.08)
+        image = np.where(crescent > 0, 0.95 * blood, image)
     ring = outline(scene, image.shape, spot, (radius, radius * scene.uniform(0.85, 1)), turn, 0.08)
     image = np.where(ring > -0.08, 0.6 * muscle, image)
     image = np.where(ring > 0, muscle, image)

@@ -1,6 +1,6 @@
 """Drawn colonoscopy: a folded wall, glints, bubbles and a polyp or two.
 
-What misleads: stains of a polyp's colour and texture at the border and along folds (never domed, never labelled).
+Confusing by design: stains of a polyp's colour and texture at the border and along folds (never domed, never labelled).
 """
 
 import numpy as np
@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from ctrcl.phantoms.shapes import Array, grid, outline, smooth_noise, soft
 
-# How hard: larger contrast is easier, the rest is harder.
+# Difficulty: larger contrast is easier, the rest is harder.
 CONTRAST = 0.9  # colour and shading of a polyp against mucosa, 1 is plain
 STAINS = (1, 2)  # least and most distractors
 NOISE = 0.02  # deviation, of white

@@ -1,4 +1,4 @@
-"""The pencils of the phantoms: smooth noise, outlines and solids, and files that repeat byte for byte."""
+"""What phantoms are drawn with: smooth noise, outlines and solids, and byte-reproducible files."""
 
 import gzip
 from pathlib import Path
@@ -29,7 +29,7 @@ def periodic_noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: tupl
 
 
 def rolled(rng: np.random.Generator, field: Array) -> Array:
-    """Periodic noise from another corner: as good as new, and quick."""
+    """Periodic noise shifted at random: a fast way to another sample."""
     return np.roll(field, rng.integers(0, field.shape), axis=range(field.ndim))
 
 

@@ -1,31 +1,28 @@
 """Kvasir-SEG: polyps in colonoscopy photographs.
 
 Layout as published: `images/<id>.jpg` and `masks/<id>.jpg`, of equal size. The masks are JPEG too, so they are
-thresholded (grey > 127), and components of 4 pixels or less, which the compression leaves in many of them (a pixel
-touches its 8 neighbours), are removed at import, before any metric. A mask may be empty. No spacing is known, so
-distances are in pixels; no patient is known, so every image counts as a patient.
+thresholded (grey > 127), and components of 4 pixels or less (8-connectivity), artefacts of the compression in many of
+them, are removed on reading, before any metric. A mask may be empty. No spacing is known, so distances are in pixels;
+no patient is known, so every image counts as a patient.
+
+The checksum of the download is the one that torch-em (constantinpape/torch-em, its reader of Kvasir-SEG) records.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool
 from scipy import ndimage
 
-from ctrcl.data import Benchmark
-from ctrcl.data.case import Case
+from ctrcl.data import Benchmark, Case
 from ctrcl.data.pairs import AGAIN, listed, picture, same_size
 from ctrcl.io import UserError
 
 THRESHOLD = 127
-GREY = (32, 223)  # between black and white, whatever JPEG blurs: nothing of the 1000 masks, 47 % or more of an image
-MOST = 0.1
+GREY = (32, 223)  # neither black nor white, even after JPEG: no pixel of the 1000 masks, 47 % or more of an image
+MOST = 0.1  # share of such pixels in a mask
 SPECK = 4  # pixels; the largest component that is removed
-
-
-def ids(folder: Path) -> list[str]:
-    """The ids under `folder`, sorted; an empty folder or a file without its partner is a `UserError`."""
-    return listed(folder, "images/{}.jpg", "masks/{}.jpg")
 
 
 def read(folder: Path, id: str) -> Case:
@@ -49,9 +46,13 @@ def without_specks(mask: Bool[np.ndarray, "h w"], largest: int = SPECK) -> Bool[
 BENCHMARK = Benchmark(
     classes=("background", "polyp"),
     colours=("#000000", "#E69F00"),
-    ids=ids,
+    ids=partial(listed, image="images/{}.jpg", label="masks/{}.jpg"),
     read=read,
     citation="Jha et al.: Kvasir-SEG: A Segmented Polyp Dataset. MultiMedia Modeling (MMM) 2020.",
     terms="Research and education only; cite the paper; commercial use needs the owners' written permission.",
     source="Simula Research Laboratory, datasets.simula.no/kvasir-seg",
+    download=(
+        "https://datasets.simula.no/downloads/kvasir-seg.zip",
+        "03b30e21d584e04facf49397a2576738fd626815771afbbf788f74a7153478f7",
+    ),
 )
