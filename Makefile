@@ -1,4 +1,4 @@
-# Doors to the project. A bare machine needs git, make and Python 3.11 to 3.13; everything else comes into .venv.
+# A bare machine needs git, make and Python 3.11 to 3.13; everything else comes into .venv.
 .PHONY: reproduce reproduce-all test test-all check lab site clean environment lock
 .DEFAULT_GOAL := help
 
@@ -7,6 +7,9 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 READY := .venv/.ready
+PRESET = $(shell sed -n 's/^preset: //p' plan.yaml)
+FIRST = $(shell sed -n 's/^first: //p' plan.yaml)
+SET = $(PRESET)-$(FIRST)
 
 help:                 ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -14,7 +17,7 @@ help:                 ## this list
 environment: $(READY) ## .venv from requirements.lock
 
 $(READY): requirements.lock pyproject.toml
-	@test -n "$(PYTHON)" || { echo "ctrcl: no Python 3.11 to 3.13 with venv found; install one, or say make PYTHON=/path/to/python3.12" >&2; exit 2; }
+	@test -n "$(PYTHON)" || { echo "ctrcl: no Python 3.11 to 3.13 with venv found; install one, or run make PYTHON=/path/to/python3.12" >&2; exit 2; }
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	test -x .venv/bin/uv || .venv/bin/python -m pip install --quiet "uv>=0.5"
 	uv pip sync --quiet --require-hashes --compile-bytecode requirements.lock
@@ -25,16 +28,16 @@ data: $(READY) data.dvc
 	dvc pull --quiet data
 	touch data
 
-reproduce: data       ## the main comparison on phantoms and its notebooks: under 15 minutes on two cores
-	dvc repro main qualitative
-	dvc repro --single-item cost   # what these trainings cost now, beside what the others did
-	@ctrcl report
+reproduce: data       ## the main comparison on drawn data and its report: under 12 minutes on two cores
+	dvc repro main@$(SET) figures@$(PRESET)-qualitative-$(FIRST)
+	ctrcl results compare
 
-reproduce-all: data   ## every table of the scale in force: dvc repro
+reproduce-all: data   ## every table of the preset in force: dvc repro
 	dvc repro
-	@ctrcl report
+	ctrcl results index
+	ctrcl results compare
 
-test: data            ## the quick test suite: under 10 minutes on two cores
+test: data            ## the quick test suite: under 6 minutes on two cores
 	pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-all: data        ## the slow tests too
@@ -43,8 +46,10 @@ test-all: data        ## the slow tests too
 check: $(READY)       ## style and types
 	ruff check . && ruff format --check . && mypy
 
-lab: data             ## JupyterLab on the notebooks
-	jupyter lab notebooks $(LAB)
+lab: data             ## JupyterLab on copies of the notebooks, in artifacts/lab
+	mkdir -p artifacts/lab
+	cp -Rn notebooks/. artifacts/lab/ || true
+	jupyter lab artifacts/lab $(LAB)
 
 site: $(READY)        ## the static site, in artifacts/site/html
 	python docs/site.py

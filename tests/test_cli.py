@@ -6,6 +6,7 @@ import pytest
 import smoke
 from PIL import Image
 
+from ctrcl import data
 from ctrcl.io import UserError, replacing, write_text
 
 
@@ -27,16 +28,16 @@ def refused(done, *parts):
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (("train", "phantom-heart", "alone"), ["unknown data set 'phantom-heart'", "phantom-cardiac"]),
-        (("train", "phantom-polyp", "alone"), ["'phantom-polyp' has no place in scale 'smoke'", "ctrcl scale"]),
+        (("train", "phantom-heart", "alone"), ["'phantom-heart' is not in preset", "phantom-cardiac"]),
+        (("train", "phantom-polyp", "alone"), ["'phantom-polyp' is not in preset 'smoke'", "ctrcl preset"]),
         (("train", "phantom-cardiac", "alon"), ["unknown experiment 'alon'", "alone, dml"]),
         (("prepare", "phantom-cardiac"), ["data/phantom-cardiac"]),
         (("samples", "phantom-cardiac"), ["alone.csv is missing", "ctrcl train"]),
         (("evaluate", "phantom-cardiac", "alone"), ["alone.json is missing", "ctrcl train phantom-cardiac alone"]),
-        (("scale", "huge"), ["unknown scale 'huge'", "laptop"]),
+        (("preset", "huge"), ["unknown preset 'huge'", "laptop"]),
         (("train", "phantom-cardiac"), ["xperiment", "ctrcl --help"]),
         (("trian",), ["No such command 'trian'"]),
-        (("scale", "--fast"), ["--fast"]),
+        (("preset", "--fast"), ["--fast"]),
         (("data", "import", "phantom-polyp", "."), ["drawn, not imported"]),
         (("data", "import", "kvasir-seg", "nowhere"), ["nowhere is no folder, zip or tar"]),
         (("data", "import", "acdc"), ["no public address", "ctrcl data import acdc PATH"]),
@@ -82,7 +83,9 @@ def test_a_predicted_volume_keeps_the_geometry_of_its_image(tmp_path, cardiac_we
     turn = nib.orientations.ornt_transform(nib.io_orientation(ras.affine), nib.orientations.axcodes2ornt(axes))
     for name, image in (("one", ras), ("other", ras.as_reoriented(turn))):
         nib.save(image, tmp_path / f"{name}.nii.gz")
-    prediction.predict(cardiac_weights, [tmp_path / "one.nii.gz", tmp_path / "other.nii.gz"], tmp_path / "out")
+    prediction.predict(
+        cardiac_weights, [tmp_path / "one.nii.gz", tmp_path / "other.nii.gz"], tmp_path / "out", data.get
+    )
     one, other = (nib.load(tmp_path / f"out/{name}.nii.gz") for name in ("one", "other"))
     assert np.allclose(other.affine, nib.load(tmp_path / "other.nii.gz").affine)
     assert one.get_data_dtype() == np.uint8
@@ -95,7 +98,7 @@ def test_a_predicted_photograph_has_its_images_size(tmp_path):
 
     save(Student(Design("resnet10t", 3, 2, 64, width=16)), tmp_path / "a.safetensors", {"dataset": "phantom-polyp"})
     Image.new("RGB", (50, 70), (200, 90, 80)).save(tmp_path / "x.png")
-    prediction.predict(tmp_path / "a.safetensors", [tmp_path / "x.png"], tmp_path / "out")
+    prediction.predict(tmp_path / "a.safetensors", [tmp_path / "x.png"], tmp_path / "out", data.get)
     label_map = np.array(Image.open(tmp_path / "out/x.png"))
     assert label_map.shape == (70, 50)
     assert set(np.unique(label_map)) <= {0, 1}
@@ -106,11 +109,11 @@ def test_predict_refuses_what_it_cannot_segment(tmp_path, cardiac_weights):
 
     Image.new("RGB", (50, 70)).save(tmp_path / "x.png")
     with pytest.raises(UserError, match=r"x\.png: this student was trained on phantom-cardiac and reads \.nii"):
-        prediction.predict(cardiac_weights, [tmp_path / "x.png"], tmp_path / "out")
+        prediction.predict(cardiac_weights, [tmp_path / "x.png"], tmp_path / "out", data.get)
     values = np.full((8, 8, 2), np.nan, np.float32)
     nib.save(nib.Nifti1Image(values, np.eye(4)), tmp_path / "nan.nii.gz")
     with pytest.raises(UserError, match=r"nan\.nii\.gz holds 128 values that are NaN"):
-        prediction.predict(cardiac_weights, [tmp_path / "nan.nii.gz"], tmp_path / "out")
+        prediction.predict(cardiac_weights, [tmp_path / "nan.nii.gz"], tmp_path / "out", data.get)
     assert not (tmp_path / "out").exists()
 
 
@@ -130,7 +133,7 @@ def test_a_file_is_whole_or_as_it_was(tmp_path):
 
 def test_a_main_table_without_one_of_the_five_is_refused_before_anything_trains(tmp_path):
     (tmp_path / "conf").symlink_to(smoke.REPOSITORY / "conf")
-    done = smoke.command("scale", "smoke", "tables.main.phantom-cardiac=[alone,ctrcl]", cwd=tmp_path)
+    done = smoke.command("preset", "smoke", "tables.main.phantom-cardiac=[alone,ctrcl]", cwd=tmp_path)
     assert done.returncode == 2
     assert "tables.main.phantom-cardiac lacks dml, rlcl, cfcl" in done.stderr
     assert not (tmp_path / "params.yaml").exists()

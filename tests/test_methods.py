@@ -1,31 +1,44 @@
 """One family of tests for all methods, from the line in `params.yaml` to the exported student."""
 
 import math
-import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-from ctrcl.methods.dual_distillation import multi_scale
-from ctrcl.methods.objective import Step
-from ctrcl.methods.online import drawn
 from safetensors.torch import load_file
 
-from ctrcl import config as settings
-from ctrcl import methods
-from ctrcl.engine.train import Team
+from ctrcl import config, ctkd, dice, kd, kdcl_minlogit, kl, methods, rectify
+from ctrcl.engine.train import TrainingModule
 from ctrcl.io import UserError
-from ctrcl.losses import logits, soft_labels
-from ctrcl.losses.segmentation import dice
 from ctrcl.losses.targets import IGNORE
+from ctrcl.methods.base import Shape, Step, ramp
+from ctrcl.methods.dual import multi_scale
+from ctrcl.methods.hfd_bsd import better
+from ctrcl.methods.mcl import drawn
 from ctrcl.models.students import Design, Prediction, Student, Teacher, count, load, save
+
+
+def assert_close(found, expected):
+    torch.testing.assert_close(found, torch.as_tensor(expected, dtype=found.dtype))
+
 
 WIDTHS = {"a": [8, 12, 16, 20], "b": [6, 8, 10, 12]}
 THEIRS = {"a": [10, 14, 18, 22], "b": [4, 6, 8, 16]}
-EXPERIMENTS = settings.compose("laptop")["experiments"]
-ALL = {name: values for name, values in EXPERIMENTS.items() if "students" not in values}
+COMPOSED = config.compose("laptop") | {"tables": {}}
+
+
+def experiment(values, name="x"):
+    """One line of the configuration, resolved."""
+    lines = {"t": {"method": "alone"}, name: values}
+    values = COMPOSED | {"experiments": methods.completed(lines)}
+    return config.parse(values, "laptop").experiment(name)
+
+
+EXPERIMENTS = COMPOSED["experiments"]
+ALL = {
+    name: values | ({"teacher": "t"} if "teacher" in values else {})
+    for name, values in EXPERIMENTS.items()
+    if "students" not in values
+}
 # one of each method, and what differs in more than a number
 KINDS = {values["method"]: name for name, values in reversed(ALL.items())}
 EACH = [*KINDS.values(), "cfcl-response", "cfcl-prototype", "kdcl-linear", "kdcl-general", "at-paper"]
@@ -53,8 +66,8 @@ def target(classes=CLASSES):
 
 def built(values, classes=CLASSES):
     torch.manual_seed(1)
-    theirs = THEIRS if values.get("teacher") else None
-    return methods.build("x", values, WIDTHS, classes, theirs)
+    theirs = THEIRS if values.get("teacher") else {}
+    return methods.build(experiment(values), Shape(WIDTHS, classes, theirs))
 
 
 def seen(y=None, done=0.5, epoch=5):
@@ -154,12 +167,12 @@ def student(name, decoder="light"):
 def test_three_steps_lower_the_loss_and_what_is_deployed_is_the_student_alone(name, lesson, tmp_path):
     images, y, teachers = lesson
     values = ALL[name]
-    decoder = methods.configured(name, values)[1].decoder
+    decoder = methods.options(experiment(values)).decoder
     students = {n: student(n, decoder) for n in "ab"}
     lone = {n: count(one) for n, one in students.items()}
     taught = teachers if values.get("teacher") else {}
     widths = [{n: one.widths for n, one in group.items()} for group in (students, taught)]
-    team = Team(students, methods.build(name, values, widths[0], 4, widths[1]), taught)
+    team = TrainingModule(students, methods.build(experiment(values), Shape(widths[0], 4, widths[1])), taught)
     before = {n: [p.clone() for p in teacher.student.state_dict().values()] for n, teacher in taught.items()}
     optimizer = torch.optim.AdamW(team.parameters(), 1e-3)
     supervised = []
@@ -202,25 +215,25 @@ def test_dml_pulls_each_towards_the_peers_softmax_where_pixels_count():
     step, y = seen(), target()
     terms = built({"method": "dml", "alpha": 0.7})(step)
     a, b = (step.predictions[name].logits.detach() for name in "ab")
-    assert_close(terms["logits_a"], 0.7 * logits.kl(b.softmax(1), a.log_softmax(1), y != IGNORE))
-    assert_close(terms["logits_b"], 0.7 * logits.kl(a.softmax(1), b.log_softmax(1), y != IGNORE))
+    assert_close(terms["logits_a"], 0.7 * kl(b.softmax(1), a.log_softmax(1), y != IGNORE))
+    assert_close(terms["logits_b"], 0.7 * kl(a.softmax(1), b.log_softmax(1), y != IGNORE))
 
 
 def test_ctrcl_pulls_each_towards_the_peers_rectified_label():
     step, y = seen(), target()
     terms = built({"method": "ctrcl", "alpha": 2.0, "temperature": 3.0, "factors": ["alignment"]})(step)
     a, b = (step.predictions[name].logits.detach() for name in "ab")
-    label = soft_labels.rectify(b, y, ["alignment"], temperature=3.0).label
-    assert_close(terms["logits_a"], 2.0 * 9.0 * logits.kl(label, (a / 3).log_softmax(1), y != IGNORE))
+    label = rectify(b, y, ["alignment"], temperature=3.0).label
+    assert_close(terms["logits_a"], 2.0 * 9.0 * kl(label, (a / 3).log_softmax(1), y != IGNORE))
 
 
 def test_kdcl_pulls_both_towards_one_label_at_temperature_two():
     step, y = seen(), target()
     terms = built({"method": "kdcl"})(step)
     a, b = (step.predictions[name].logits.detach() for name in "ab")
-    label = (soft_labels.kdcl_minlogit([a, b], y) / 2).softmax(1)
+    label = (kdcl_minlogit([a, b], y) / 2).softmax(1)
     for name, z in (("a", a), ("b", b)):
-        assert_close(terms[f"logits_{name}"], 4 * logits.kl(label, (z / 2).log_softmax(1), y != IGNORE))
+        assert_close(terms[f"logits_{name}"], 4 * kl(label, (z / 2).log_softmax(1), y != IGNORE))
 
 
 def test_kd_learns_from_the_teacher_of_the_other_kind_or_of_its_own():
@@ -228,14 +241,16 @@ def test_kd_learns_from_the_teacher_of_the_other_kind_or_of_its_own():
         step = seen()
         terms = built({"method": "kd", "teacher": "t", "pairing": pairing})(step)
         own, theirs = step.predictions["a"].logits, step.teachers[teacher].logits
-        assert_close(terms["kd_a"], logits.kd(own, theirs, 2.0, step.valid))
+        assert_close(terms["kd_a"], kd(own, theirs, 2.0, step.valid))
 
 
 def test_rectified_learning_offline_is_the_online_term_with_a_frozen_peer():
     step = seen()
     offline = built({"method": "ctrcl_offline", "beta": 0.0, "teacher": "t"})(step)
     peers = {"a": step.predictions["a"], "b": step.teachers["b"]}
-    online = methods.build("x", {"method": "ctrcl", "beta": 0.0}, WIDTHS, CLASSES)(Step(peers, step.target))
+    online = methods.build(experiment({"method": "ctrcl", "beta": 0.0, "balance": "constant"}), Shape(WIDTHS, CLASSES))(
+        Step(peers, step.target)
+    )
     assert_close(offline["logits_a"], online["logits_a"])
 
 
@@ -251,8 +266,8 @@ def test_label_passes_only_from_the_better_student_to_the_worse():
     step = seen()
     terms = built({"method": "hfd_bsd"})(step)
     a, b = (step.predictions[name].logits.detach() for name in "ab")
-    label = b.softmax(1) * soft_labels.better(a, b, step.target).unsqueeze(1)
-    assert_close(terms["pixels_a"], logits.kl(label, a.log_softmax(1), step.valid) / 2)  # the other half: regions
+    label = b.softmax(1) * better(a, b, step.target).unsqueeze(1)
+    assert_close(terms["pixels_a"], kl(label, a.log_softmax(1), step.valid) / 2)  # the other half: regions
 
 
 def test_the_players_of_afd_learn_each_from_its_own_term():
@@ -275,7 +290,7 @@ def test_a_learnt_temperature_moves_against_the_student():
     step = seen(epoch=10)
     raised = torch.sigmoid(theta.detach())
     tau = (1 + 20 * raised).requires_grad_()
-    logits.ctkd(step.predictions["a"].logits, step.teachers["b"].logits, tau, step.valid).backward()
+    ctkd(step.predictions["a"].logits, step.teachers["b"].logits, tau, step.valid).backward()
     assert_close(theta.grad, -tau.grad * 20 * raised * (1 - raised))
 
 
@@ -333,74 +348,93 @@ def test_everything_ignored_costs_nothing_but_the_smoothed_dice():
 
 
 @pytest.mark.parametrize(
-    ("values", "message"),
+    ("values", "parts"),
     [
-        ({"method": "ctlcr"}, r"experiments\.x\.method: unknown method 'ctlcr'; known: alone, dml, masked"),
-        ({}, r"experiments\.x\.method: unknown method None"),
-        ({"method": "ctrcl", "alhpa": 1.0}, r"unknown key 'experiments\.x\.alhpa'; ctrcl has: method, .*alpha"),
-        ({"method": "dml", "beta": 1.0}, r"unknown key 'experiments\.x\.beta'"),
-        ({"method": "ctrcl", "alpha": -1.0}, r"experiments\.x\.alpha = -1\.0"),
-        ({"method": "ctrcl", "factors": ["luck"]}, r"experiments\.x\.factors\.0 = 'luck'"),
-        ({"method": "ctrcl", "stages": [5]}, r"experiments\.x\.stages\.0 = 5"),
-        ({"method": "ctrcl", "constant": 2.0}, r"experiments\.x\.constant = 2\.0"),
-        ({"method": "kd"}, r"experiments\.x\.teacher is missing"),
-        ({"method": "dml", "teacher": "alone"}, r"experiments\.x\.teacher is set: it has no teacher"),
+        ({"method": "ctlcr"}, ["experiments.x.method", "ctlcr", "ctrcl"]),
+        ({}, ["experiments.x", "method"]),
+        ({"method": "ctrcl", "alhpa": 1.0}, ["experiments.x", "alhpa", "alpha"]),
+        ({"method": "dml", "beta": 1.0}, ["experiments.x", "beta"]),
+        ({"method": "ctrcl", "alpha": -1.0}, ["experiments.x", "alpha = -1.0"]),
+        ({"method": "ctrcl", "factors": ["luck"]}, ["experiments.x", "factors.0 = 'luck'"]),
+        ({"method": "ctrcl", "stages": [5]}, ["experiments.x", "stages.0 = 5"]),
+        ({"method": "ctrcl", "constant": 2.0}, ["experiments.x", "constant = 2.0"]),
+        ({"method": "ctrcl", "balance": "even"}, ["experiments.x", "balance = 'even'"]),
+        ({"method": "kd"}, ["experiments.x.teacher is missing"]),
+        ({"method": "dml", "teacher": "t"}, ["experiments.x.teacher is set"]),
     ],
 )
-def test_a_wrong_option_is_one_line_that_names_its_key(values, message):
-    with pytest.raises(UserError, match=message) as caught:
-        methods.configured("x", values)
+def test_a_wrong_option_is_one_line_that_names_its_key(values, parts):
+    with pytest.raises(UserError) as caught:
+        methods.options(experiment(values))
     assert "\n" not in str(caught.value)
+    assert all(part in str(caught.value) for part in parts), str(caught.value)
+
+
+def test_labels_of_all_experiments_differ():
+    labels = [values["label"] for values in methods.completed(EXPERIMENTS).values()]
+    assert len(set(labels)) == len(labels)
+
+
+def test_every_method_is_an_experiment():
+    assert {values["method"] for values in EXPERIMENTS.values()} == set(methods.names())
+
+
+def test_the_ramp_rises_over_the_first_half_to_one():
+    assert ramp(0.0) == pytest.approx(math.exp(-5))
+    assert ramp(0.25) == pytest.approx(math.exp(-5 / 4))
+    assert [ramp(0.5), ramp(0.7), ramp(1.0)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if ALL[name]["method"] != "alone"])
+def test_ramped_terms_are_the_constant_ones_times_the_ramp(name):
+    found = {}
+    for balance in ("constant", "ramped"):
+        torch.manual_seed(3)
+        found[balance] = built(ALL[name] | {"balance": balance})(seen(done=0.2))
+    for key, term in found["constant"].items():
+        assert_close(found["ramped"][key], term * (1 if key.startswith("seg_") else ramp(0.2)))
 
 
 @pytest.mark.parametrize(
-    ("values", "title"),
-    [
-        ({"method": "ctrcl"}, "CTRCL (after Wu 2024)"),
-        ({"method": "ctrcl", "alpha": 0.0}, "CFCL only (after Wu 2024)"),
-        ({"method": "ctrcl", "beta": 0.0}, "RLCL only"),
-        ({"method": "ctrcl", "beta": 0.0, "factors": ["alignment", "certainty"]}, "RLCL, alignment + certainty"),
-        ({"method": "ctrcl", "beta": 0.0, "constant": 0.25}, "RLCL, λ = 0.25"),
-        ({"method": "ctrcl", "alpha": 2.0}, "CTRCL, α = 2 (after Wu 2024)"),
-        ({"method": "ctrcl", "alpha": 0.0, "stages": [4]}, "CFCL, stages 4 (after Wu 2024)"),
-        ({"method": "ctrcl", "temperature": 4.0}, "CTRCL, T = 4 (after Wu 2024)"),
-        ({"method": "kdcl"}, "KDCL, minlogit"),
-        ({"method": "ctrcl_offline", "beta": 0.0, "teacher": "t"}, "RLCL offline"),
-        ({"method": "dual", "teacher": "t"}, "Dual distillation (after Cui 2024)"),
-    ],
+    ("name", "soft"), [("dml", "logits"), ("ctrcl", "logits"), ("kd", "kd"), ("hfd-bsd", "pixels")]
 )
-def test_titles_say_what_is_only_an_interpretation_and_what_is_set_otherwise(values, title):
-    assert methods.title("x", values) == title
+def test_balanced_halves_cross_entropy_and_soft_labels_beside_an_undivided_dice(name, soft):
+    step = seen()
+    found = {b: built(ALL[name] | {"balance": b})(step) for b in ("constant", "balanced")}
+    p = step.predictions["a"].logits
+    truth = step.target.where(step.valid, -100)
+    ce = torch.nn.functional.cross_entropy(p, truth, ignore_index=-100)
+    assert_close(found["balanced"]["seg_a"], ce / 2 + dice(p.softmax(1), step.target))
+    assert_close(found["balanced"][f"{soft}_a"], found["constant"][f"{soft}_a"] / 2)
+    assert_close(found["constant"]["seg_a"], ce + dice(p.softmax(1), step.target))
 
 
-def test_titles_of_all_experiments_with_the_same_students_differ():
-    titles = [methods.title(name, values) for name, values in ALL.items()]
-    assert len(set(titles)) == len(titles)
+@pytest.mark.parametrize("name", ["cfcl", "mcl", "fitnet", "cross-teaching"])
+def test_without_a_soft_label_balanced_is_constant(name):
+    found = []
+    for balance in ("constant", "balanced"):
+        torch.manual_seed(3)
+        found.append(built(ALL[name] | {"balance": balance})(seen()))
+    assert all(torch.equal(found[0][key], found[1][key]) for key in found[0])
 
 
-def test_what_keeps_only_the_formula_is_called_a_formula():
-    assert methods.fidelity("x", {"method": "ctrcl", "beta": 0.0}) == "formula"
-    assert methods.fidelity("x", {"method": "dml"}) == "exact"
+@pytest.mark.parametrize("weight", [0.0, 0.5, 2.0])
+def test_the_cross_entropy_of_alone_can_be_weighted(weight):
+    step = seen()
+    one, none = (built({"method": "alone", "cross_entropy": w})(step)["seg_b"] for w in (1.0, 0.0))
+    assert_close(built({"method": "alone", "cross_entropy": weight})(step)["seg_b"], weight * one + (1 - weight) * none)
 
 
-def test_every_method_is_an_experiment_of_every_scale():
-    used = {values["method"] for values in EXPERIMENTS.values()}
-    assert used == set(methods.METHODS)
+def test_an_equation_carries_the_weights_in_force():
+    values = {"method": "dkd", "teacher": "t", "beta": 3.0}
+    assert "3 KL(q_t || q)" in methods.describe(experiment(values))["equation"]
+    assert "8 KL(q_t || q)" in methods.describe(experiment({"method": "dkd", "teacher": "t"}))["equation"]
 
 
-def test_every_interpretation_lists_its_choices():
-    places = {"ctrcl": "losses/class_aware.py", "hfd_bsd": "methods/online.py"}
-    places |= {"acw_skd": "methods/self_distillation.py", "dual": "methods/dual_distillation.py"}
-    root = Path(methods.__file__).parent.parent
-    for method in methods.METHODS.values():
-        if method.fidelity == "interpretation":
-            assert re.search(r"choice[^.]*ours|Ours:", (root / places[method.name]).read_text()), method.name
-
-
-def test_importing_the_registry_imports_no_torch():
-    line = "import sys, ctrcl.methods; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", line], check=False).returncode == 0
-
-
-def assert_close(found, expected):
-    torch.testing.assert_close(found, torch.as_tensor(expected, dtype=found.dtype))
+@pytest.mark.parametrize("name", methods.names())
+def test_every_method_states_its_source_and_formats_its_equation(name):
+    method = methods.get(name)
+    values = {key: field.default for key, field in method.Options.model_fields.items()}
+    assert "{" not in method.equation.format(**values)
+    assert method.citation
+    assert ("(after " in method.label) == (method.fidelity == "interpretation")

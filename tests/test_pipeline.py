@@ -1,4 +1,4 @@
-"""The whole way at smoke scale, as a user goes it: dvc repro, a no-op, another scale and back, a rerun to the byte."""
+"""The whole way with the smoke preset: dvc repro, a no-op, another preset and back, a rerun to the byte."""
 
 import hashlib
 import os
@@ -24,7 +24,7 @@ def run(*words, cwd, check=True):
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    """A copy of the working tree as a repository of its own, the embedded data pulled, the smoke scale reproduced."""
+    """A copy of the working tree as a repository of its own, the embedded data pulled, the smoke preset reproduced."""
     folder = tmp_path_factory.mktemp("clone") / "ctrcl"
     shutil.copytree(REPOSITORY, folder, ignore=shutil.ignore_patterns(*SKIP, "data"))
     (folder / "dvc.lock").unlink(missing_ok=True)
@@ -36,7 +36,7 @@ def clone(tmp_path_factory):
     ):
         run("git", *words, cwd=folder)
     run("dvc", "pull", "-q", "data", cwd=folder)
-    run("ctrcl", "scale", "smoke", cwd=folder)
+    run("ctrcl", "preset", "smoke", cwd=folder)
     run("dvc", "repro", "-q", cwd=folder)
     return folder
 
@@ -66,9 +66,9 @@ def test_afterwards_the_status_is_clean_and_a_second_repro_does_nothing(clone):
     assert results(clone, *PARTS, "runs") == before
 
 
-def test_another_scale_and_back_runs_nothing_again(clone):
-    run("ctrcl", "scale", "laptop", cwd=clone)
-    run("ctrcl", "scale", "smoke", cwd=clone)
+def test_another_preset_and_back_runs_nothing_again(clone):
+    run("ctrcl", "preset", "laptop", cwd=clone)
+    run("ctrcl", "preset", "smoke", cwd=clone)
     assert "up to date" in run("dvc", "status", cwd=clone).stdout
 
 

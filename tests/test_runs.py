@@ -11,8 +11,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import smoke
+from filelock import FileLock
 
 from ctrcl.engine import run as runs
+from ctrcl.engine.run import RunPaths
 from ctrcl.io import COLUMNS, UserError, read_json
 
 LONG = ["training.epochs=3", "training.steps_per_epoch=15", "machine.checkpoint_seconds=0.2"]
@@ -75,7 +77,7 @@ def test_what_is_trained_already_is_only_evaluated_anew(whole, copy):
     (copy / "results/smoke/cases/phantom-cardiac/ctrcl.csv").unlink()
     done = smoke.command(*RUN, cwd=copy)
     assert done.returncode == 0, done.stderr
-    assert "so it is only evaluated (to train it again, remove artifacts/weights/" in done.stderr
+    assert "trained already" in done.stderr
     assert outputs(copy) == outputs(whole)
 
 
@@ -85,7 +87,7 @@ def test_what_is_damaged_is_trained_again(whole, copy, part):
     path.write_bytes(path.read_bytes()[:-9])
     done = smoke.command(*RUN, cwd=copy)
     assert done.returncode == 0, done.stderr
-    assert "only evaluated" not in done.stderr
+    assert "trained already" not in done.stderr
     assert outputs(copy) == outputs(whole)
 
 
@@ -106,7 +108,7 @@ def test_mae_is_that_of_the_probabilities_on_the_original_grid(whole, monkeypatc
     from ctrcl.models.students import load
 
     monkeypatch.chdir(whole)
-    places = runs.Places("smoke", "phantom-cardiac", "ctrcl")
+    places = runs.RunPaths("smoke", "phantom-cardiac", "ctrcl")
     data = Prepared(places.prepared)
     rows = pd.read_csv(places.cases).set_index(["student", "case", "class"])["mae"]
     students = {name: load(places.weights / f"seed0-{name}.safetensors")[0] for name in ("a", "b")}
@@ -123,16 +125,16 @@ def test_mae_is_that_of_the_probabilities_on_the_original_grid(whole, monkeypatc
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # NumPy leaves a damaged archive open
 def test_label_maps_that_cannot_be_read_are_named(copy, monkeypatch):
-    from ctrcl import config as settings
+    from ctrcl import config
     from ctrcl.data.preparation import Prepared
     from ctrcl.engine import evaluate as evaluation
 
     monkeypatch.chdir(copy)
-    places = runs.Places("smoke", "phantom-cardiac", "ctrcl")
+    places = runs.RunPaths("smoke", "phantom-cardiac", "ctrcl")
     path = places.predictions / "seed0-b.npz"
     path.write_bytes(path.read_bytes()[:100])
     about = {"dataset": "phantom-cardiac", "experiment": "ctrcl", "seed": 0}
-    students = settings.load().students_of("ctrcl")
+    students = config.load().experiment("ctrcl").students
     with pytest.raises(UserError, match=r"seed0-b\.npz cannot be read .*; train again"):
         evaluation.evaluate(places.predictions, Prepared(places.prepared), about, students)
 
@@ -149,14 +151,19 @@ def test_label_maps_that_the_run_did_not_leave_are_not_evaluated(copy):
 
 def test_provenance_names_settings_data_code_versions_and_cost(whole):
     record = read_json(whole / "results/smoke/runs/phantom-cardiac/ctrcl.json")
-    assert record["identity"]["training"]["epochs"] == 3
-    assert record["identity"]["code"] == runs.sha256(*runs.sources())
-    assert record["evaluation"]["code"] == runs.sha256(*runs.sources(runs.MEASURES))
+    assert record["identity"]["experiment"]["training"]["epochs"] == 3
+    code = {"core": runs.sha256(*runs.files(runs.SOURCES)), "method": runs.sha256(runs.method_file("ctrcl"))}
+    assert record["identity"]["code"] == code
+    assert record["evaluation"]["code"] == runs.sha256(*runs.files(runs.MEASURES))
     assert record["evaluation"]["rows"] == runs.sha256(whole / "results/smoke/cases/phantom-cardiac/ctrcl.csv")
     assert {"torch", "timm"} <= set(record["identity"]["versions"])
     assert record["seeds"]["0"]["seconds"] > 0
     assert record["seeds"]["0"]["peak_mib"] > 0
     assert set(record["source"]) == {"commit", "clean"}
+
+
+def key(settings, experiment="ctrcl", manifest="x"):
+    return runs.run_key(settings, "phantom-cardiac", settings.experiment(experiment), manifest)
 
 
 @pytest.mark.parametrize("change", ["training.epochs=4", "machine.threads=2", "experiments.ctrcl.alpha=2"])
@@ -165,23 +172,20 @@ def test_another_setting_is_another_run(tmp_path, change):
     one = smoke.project(tmp_path / "one")
     change = ("+" if "alpha" in change else "") + change
     other = smoke.project(tmp_path / "other", [change])
-    assert runs.identity(one, "phantom-cardiac", "ctrcl", "x") != runs.identity(other, "phantom-cardiac", "ctrcl", "x")
-    assert runs.identity(one, "phantom-cardiac", "ctrcl", "x") != runs.identity(one, "phantom-cardiac", "ctrcl", "y")
+    assert key(one) != key(other)
+    assert key(one) != key(one, manifest="y")
 
 
 def test_equal_options_under_another_name_are_another_run(tmp_path):
     chosen = smoke.project(tmp_path, ["+experiments.twin={method: ctrcl}"])
-    assert runs.identity(chosen, "phantom-cardiac", "ctrcl", "x") != runs.identity(
-        chosen, "phantom-cardiac", "twin", "x"
-    )
+    assert key(chosen) != key(chosen, "twin")
 
 
 def test_a_seed_that_another_process_works_on_is_refused(tmp_path):
-    held = runs._held(tmp_path)
-    with pytest.raises(UserError, match="another process still works in"):
-        runs._held(tmp_path)
-    held.close()
-    runs._held(tmp_path).close()
+    chosen, folder = smoke.project(tmp_path), tmp_path / "seed0"
+    folder.mkdir()
+    with FileLock(folder / "lock"), pytest.raises(UserError, match="another process still works in"):
+        runs._seed((chosen, "phantom-cardiac", "ctrcl", 0, RunPaths("smoke", "phantom-cardiac").prepared, folder))
 
 
 def test_what_a_device_says_is_one_line_with_the_rest_in_a_file(tmp_path):

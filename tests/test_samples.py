@@ -11,10 +11,10 @@ from numpy.testing import assert_allclose
 
 from ctrcl import methods
 from ctrcl.engine import samples
-from ctrcl.engine.run import Places
+from ctrcl.engine.run import RunPaths
 from ctrcl.io import COLUMNS, write_rows
+from ctrcl.methods.base import Shape
 from ctrcl.models.students import Design, Student, save, save_tensors
-from ctrcl.report.spaces import principal
 
 DATASET = "phantom-cardiac"
 
@@ -32,25 +32,26 @@ def rows(dsc: dict[str, float]) -> pd.DataFrame:
 def kept(tmp_path_factory):
     """Samples of untrained students, two seeds, with and without CPMs."""
     folder = tmp_path_factory.mktemp("samples")
-    chosen = smoke.project(folder, [f"tables.main.{DATASET}=[alone,cfcl]", "seeds=[0,1]"])
+    chosen = smoke.project(folder, ["seeds=[0,1]"])
+    chosen = chosen.model_copy(update={"tables": {"main": {DATASET: ["alone", "cfcl"]}}})
     here = os.getcwd()
     os.chdir(folder)
     try:
-        write_rows(Places("smoke", DATASET, "alone").cases, rows({"test0": 0.5, "test1": 0.9, "test2": 0.7}))
+        write_rows(RunPaths("smoke", DATASET, "alone").cases, rows({"test0": 0.5, "test1": 0.9, "test2": 0.7}))
         for experiment in ("alone", "cfcl"):
-            for seed in chosen.seeds_of(experiment):
+            for seed in chosen.experiment(experiment).seeds:
                 torch.manual_seed(seed)
-                place, widths = Places("smoke", DATASET, experiment).weights, {}
+                place, widths = RunPaths("smoke", DATASET, experiment).weights, {}
                 for name in ("a", "b"):
                     network = getattr(chosen.students, name).network
                     student = Student(Design(network, 1, 4, chosen.size(DATASET), 16))
                     save(student, place / f"seed{seed}-{name}.safetensors", {})
                     widths[name] = student.widths
                 if experiment == "cfcl":
-                    method = methods.build(experiment, chosen.experiment(experiment), widths, 4)
+                    method = methods.build(chosen.experiment(experiment), Shape(widths, 4))
                     save_tensors(method, place / f"seed{seed}-method.safetensors", {})
         samples.collect(chosen, DATASET)
-        found = Places("smoke", DATASET).samples
+        found = RunPaths("smoke", DATASET).samples
         return {name: dict(np.load(found / f"{name}.npz")) for name in ("alone", "cfcl")}
     finally:
         os.chdir(here)
@@ -111,5 +112,5 @@ def test_both_students_embeddings_are_projected_together(kept):
     """Each in its own components, they could not be compared: distances between the students would be lost."""
     rng = np.random.default_rng(0)
     a, b = rng.normal(0, 1, (2, 10, 3, 8))
-    one, other = principal(np.stack([a, b]), 8).points
+    one, other = samples.principal(np.stack([a, b]), 8)[0]
     assert_allclose(((one - other) ** 2).sum(), ((a - b) ** 2).sum())

@@ -7,12 +7,13 @@ import pytest
 import smoke
 import torch
 
-from ctrcl import config as settings
+from ctrcl import config, methods
 from ctrcl.data.preparation import Prepared
 from ctrcl.engine import infer as inference
 from ctrcl.engine import run as runs
 from ctrcl.engine import train as training
-from ctrcl.engine.run import Places
+from ctrcl.engine.plan import plan
+from ctrcl.engine.run import RunPaths
 from ctrcl.io import UserError, read_json
 from ctrcl.models.students import load
 
@@ -31,32 +32,34 @@ def project(tmp_path_factory):
     return folder, chosen
 
 
-def places(project, experiment, monkeypatch):
+def job_of(project, seed, folder, experiment="kd", teachers=None):
+    prepared = RunPaths("smoke", DATASET).prepared
+    return training.Job(project[1], DATASET, project[1].experiment(experiment), seed, prepared, folder, teachers)
+
+
+def parsed(*overrides):
+    values = config.compose("smoke", ["seeds=[0,1]", "students.width=8", *overrides])
+    return config.parse(values | {"experiments": methods.completed(values["experiments"])}, "params.yaml")
+
+
+def paths_of(project, experiment, monkeypatch):
     monkeypatch.chdir(project[0])
-    return Places("smoke", DATASET, experiment)
-
-
-def test_the_teachers_own_score_is_printed_before_anybody_learns(project, monkeypatch):
-    said = (project[0] / "kd.log").read_text()
-    rows = pd.read_csv(places(project, "teachers", monkeypatch).cases)
-    for seed in (0, 1):
-        for student in "ab":
-            mean = rows[(rows["seed"] == seed) & (rows["student"] == student)]["dsc"].mean()
-            assert f"seed {seed}: teacher {student} of teachers" in said
-            assert f"has DSC {mean:.4f} on the test cases, as its own stage reported" in said
+    return RunPaths("smoke", DATASET, experiment)
 
 
 def test_the_record_says_which_weights_taught(project, monkeypatch):
-    place = places(project, "kd", monkeypatch)
-    weights = sorted(Places("smoke", DATASET, "teachers").weights.glob("*.safetensors"))
+    place = paths_of(project, "kd", monkeypatch)
+    weights = sorted(RunPaths("smoke", DATASET, "teachers").weights.glob("*.safetensors"))
     assert read_json(place.record)["identity"]["teacher"] == runs.sha256(*weights)
-    assert "teacher" not in read_json(Places("smoke", DATASET, "teachers").record)["identity"]
+    assert "teacher" not in read_json(RunPaths("smoke", DATASET, "teachers").record)["identity"]
 
 
 def test_every_seed_learns_from_the_teacher_of_its_seed(project, monkeypatch):
-    folder = places(project, "teachers", monkeypatch).weights
+    folder = paths_of(project, "teachers", monkeypatch).weights
     for seed in (0, 1):
-        job = training.Job(project[1], DATASET, "kd", seed, Places("smoke", DATASET).prepared, folder, folder)
+        job = training.Job(
+            project[1], DATASET, project[1].experiment("kd"), seed, RunPaths("smoke", DATASET).prepared, folder, folder
+        )
         for name, teacher in training.teachers_of(job).items():
             kept = load(folder / f"seed{seed}-{name}.safetensors")[0].state_dict()
             assert all(torch.equal(kept[key], value) for key, value in teacher.student.state_dict().items())
@@ -65,13 +68,21 @@ def test_every_seed_learns_from_the_teacher_of_its_seed(project, monkeypatch):
 
 
 def test_a_teacher_with_another_score_than_its_stage_reported_teaches_nobody(project, monkeypatch, tmp_path):
-    place = places(project, "teachers", monkeypatch)
-    job = training.Job(project[1], DATASET, "kd", 0, Places("smoke", DATASET).prepared, place.weights, place.weights)
+    place = paths_of(project, "teachers", monkeypatch)
+    job = training.Job(
+        project[1],
+        DATASET,
+        project[1].experiment("kd"),
+        0,
+        RunPaths("smoke", DATASET).prepared,
+        place.weights,
+        place.weights,
+    )
     rows = pd.read_csv(place.cases)
     rows["dsc"] = (rows["dsc"] + 0.01).clip(upper=1)
     rows.to_csv(tmp_path / "teachers.csv", index=False)
-    with pytest.raises(UserError, match=r"teacher a of teachers .* has DSC .*, but .* says .*; train teachers again"):
-        inference.confirmed(training.teachers_of(job), tmp_path / "teachers.csv", 0, Prepared(job.prepared))
+    with pytest.raises(UserError, match=r"teacher a of teachers .* has DSC"):
+        inference.confirm_teachers(training.teachers_of(job), tmp_path / "teachers.csv", 0, Prepared(job.prepared))
 
 
 def test_a_pupil_without_its_teacher_is_refused(monkeypatch, tmp_path):
@@ -82,13 +93,13 @@ def test_a_pupil_without_its_teacher_is_refused(monkeypatch, tmp_path):
 
 
 def test_another_teacher_is_another_run(project, monkeypatch):
-    place = places(project, "teachers", monkeypatch)
-    before = runs.identity(project[1], DATASET, "kd", "data")
+    place = paths_of(project, "teachers", monkeypatch)
+    before = runs.run_key(project[1], DATASET, project[1].experiment("kd"), "data")
     path = sorted(place.weights.glob("*.safetensors"))[0]
     kept = path.read_bytes()
     path.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
     try:
-        assert runs.identity(project[1], DATASET, "kd", "data")["teacher"] != before["teacher"]
+        assert runs.run_key(project[1], DATASET, project[1].experiment("kd"), "data")["teacher"] != before["teacher"]
     finally:
         path.write_bytes(kept)
 
@@ -99,11 +110,13 @@ class Stopped(Exception):
 
 @pytest.mark.parametrize("experiment", ["cirkd", "mgd", "ctkd", "skd", "mcl"])
 def test_methods_that_draw_or_remember_resume_to_the_same_weights(project, monkeypatch, tmp_path, experiment):
-    folder = places(project, "teachers", monkeypatch).weights
-    values = settings.compose("smoke", ["seeds=[0,1]", "students.width=8", "machine.checkpoint_seconds=1e-6"])
-    chosen, prepared = settings.parse(values, "params.yaml"), Places("smoke", DATASET).prepared
-    teachers = folder if chosen.teacher_of(experiment) else None
-    whole, cut = (training.Job(chosen, DATASET, experiment, 0, prepared, tmp_path / n, teachers) for n in ("w", "c"))
+    folder = paths_of(project, "teachers", monkeypatch).weights
+    chosen = parsed("machine.checkpoint_seconds=1e-6")
+    teachers = folder if chosen.experiment(experiment).teacher else None
+    whole, cut = (
+        training.Job(chosen, DATASET, chosen.experiment(experiment), 0, prepared, tmp_path / n, teachers)
+        for n in ("w", "c")
+    )
     steps = iter(range(10))
 
     def stop(count):
@@ -125,7 +138,7 @@ def test_methods_that_draw_or_remember_resume_to_the_same_weights(project, monke
 
 
 def test_pupils_are_trained_the_same_twice(project, monkeypatch):
-    place = places(project, "kd", monkeypatch)
+    place = paths_of(project, "kd", monkeypatch)
     first, before = place.cases.read_bytes(), place.checksums()
     shutil.rmtree(place.weights)
     done = smoke.command("train", DATASET, "kd", cwd=project[0])
@@ -149,13 +162,15 @@ def test_pupils_are_trained_the_same_twice(project, monkeypatch):
 def test_a_wrong_teacher_or_seed_or_network_is_one_line(monkeypatch, override, message):
     monkeypatch.chdir(smoke.REPOSITORY)
     with pytest.raises(UserError, match=message) as caught:
-        settings.parse(settings.compose("smoke", ["seeds=[0,1]", override]), "params.yaml")
+        parsed(override)
     assert "\n" not in str(caught.value)
 
 
-def test_runs_with_and_without_teachers_are_listed_apart_and_the_teachers_run_comes_along():
-    tables = {"main": {DATASET: ["alone"]}, "offline": {DATASET: ["kd"]}}
-    listed = settings.enumerated(tables, "s", {"kd": {"teacher": "t"}})
-    assert set(listed["runs"]) == {f"s-{DATASET}-alone", f"s-{DATASET}-t"}
-    assert listed["distilled"] == {f"s-{DATASET}-kd": {"dataset": DATASET, "experiment": "kd", "teacher": "t"}}
-    assert listed["pages"] == {f"s-{DATASET}-offline": {"table": "offline", "dataset": DATASET}}
+def test_runs_with_and_without_teachers_are_listed_apart_and_the_teachers_run_comes_along(monkeypatch):
+    monkeypatch.chdir(smoke.REPOSITORY)
+    tables = {"main": {}, "offline": {DATASET: ["kd"]}}
+    values = config.compose("smoke") | {"tables": tables}
+    values["experiments"] = methods.completed(values["experiments"])
+    found = plan(config.parse(values, "params.yaml"))
+    assert [run["experiment"] for run in found["train"].values()] == ["teachers"]
+    assert [(run["experiment"], run["teacher"]) for run in found["distil"].values()] == [("kd", "teachers")]

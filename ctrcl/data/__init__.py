@@ -18,6 +18,7 @@ from ctrcl.io import UserError, read_json
 
 HERE = Path(__file__).parent
 PARTS = ("train", "validation", "test")
+IGNORE = 255  # the label of pixels that take part nowhere
 # for many classes, background first: Okabe and Ito's colours, then Krzywinski's and Tol's in an order that keeps every
 # two of them at least 10 apart in CIELAB for normal vision and for the three kinds of colour blindness (a test)
 PALETTE = (

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
-IGNORE = 255
+from ctrcl.data import IGNORE
+
 
 
 def one_hot(

@@ -58,7 +58,10 @@ def completed(experiments: dict[str, Any]) -> dict[str, Any]:
     for name, values in experiments.items():
         if not isinstance(values, dict) or not isinstance(values.get("method"), str):
             raise UserError(f"experiments.{name} must name its method, e.g. {{method: dml}}")
-        method = get(values["method"])
+        try:
+            method = get(values["method"])
+        except UserError as error:
+            raise UserError(f"experiments.{name}.method: {error}") from None
         defaults = {"label": method.label, "family": method.family, "fidelity": method.fidelity}
         own = {key: values[key] for key in values if key in OWN}
         found[name] = {"method": values["method"]} | defaults | own | values
