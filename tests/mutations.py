@@ -1,4 +1,4 @@
-"""What can befall one file of a data set: every function is given its path, changes it, and returns the files touched.
+"""Damage to one file of a data set: every function is given its path, changes it, and returns the files touched.
 
 A mutation that does not fit a file (an unknown label in a photograph) returns nothing.
 """
@@ -72,6 +72,10 @@ def flipped(path: Path, place: int, bits: int) -> Touched:
     raw = bytearray(path.read_bytes())
     raw[place % len(raw)] ^= bits
     return replaced(path, bytes(raw))
+
+
+def flipped_in_the_middle(path: Path) -> Touched:
+    return flipped(path, path.stat().st_size // 2, 16)
 
 
 def flipped_inside(path: Path, place: int, bits: int) -> Touched:
@@ -190,6 +194,18 @@ def spaced(header: nib.Nifti1Header, size: float, axes: slice, sform: bool = Fal
             header[name] = [size * (row == column) for column in range(4)]
 
 
+def parallel(header: nib.Nifti1Header) -> None:
+    """The first axis points where the second does."""
+    spaced(header, 1.25, np.s_[:], sform=True)
+    header["srow_x"][0], header["srow_y"][0] = 0, 1.25
+
+
+def contradicting(header: nib.Nifti1Header) -> None:
+    """Another spacing by the affine than by the header."""
+    spaced(header, 1.25, np.s_[:], sform=True)
+    header["pixdim"][3] = 3
+
+
 def moved(header: nib.Nifti1Header) -> None:
     header["sform_code"], header["qform_code"] = 0, 1
     header["qoffset_x"] += 30
@@ -221,6 +237,12 @@ def array(path: Path, key: str, change: Callable[[np.ndarray], np.ndarray | None
         with h5py.File(path, "w") as file:
             file.update(held)
     return [path]
+
+
+def pickled(path: Path) -> Touched:
+    """Objects that only unpickling would read."""
+    np.savez(file := io.BytesIO(), image=np.array([{"a": 1}], dtype=object), label=np.zeros(1))
+    return replaced(path, file.getvalue()) if path.suffix in (".h5", ".npz") else []
 
 
 def with_first(values: np.ndarray, value: complex) -> np.ndarray:
@@ -286,11 +308,20 @@ NAMES: dict[str, Callable[[str], str]] = {
 def _table() -> dict[str, Mutation]:
     every: dict[str, Mutation] = {"gone": gone, "folder": folder_instead, "nowhere": nowhere, "pipe": pipe}
     every |= {f"cut to {share:.0%}": partial(cut, share=share) for share in (0, 0.1, 0.5, 0.9)}
+    every |= {"empty file": partial(replaced, content=b""), "flipped in the middle": flipped_in_the_middle}
     every |= {f"cut by {less}": partial(cut, share=1, less=less) for less in (1, 5, 9)}
     every |= {f"{kind} instead": partial(replaced, content=content) for kind, content in foreign().items()}
     every |= {f"renamed, {what}": partial(renamed, name=name) for what, name in NAMES.items()}
     every |= {f"doubled, {what}": partial(doubled, name=name) for what, name in NAMES.items()}
     every["doubled below"] = doubled_below
+    every["doubled, as JPEG"] = partial(doubled, name=lambda name: f"{name.partition('.')[0]}.jpg")
+    every |= {
+        f"{what}, other frame": partial(each, name=lambda name: name.replace("04", "09"))
+        for what, each in (("renamed", renamed), ("doubled", doubled))
+    }
+    frames = {"one frame": b"ED: 1\n", "one frame twice": b"ED: 1\nES: 1\n", "a word for a frame": b"ED: one\nES: 2\n"}
+    every |= {what: partial(replaced, content=text) for what, text in frames.items()}
+    every["json without end"] = partial(replaced, content=b"[" * 100_000)
     return every | _pictures() | _volumes() | _arrays() | _outlines()
 
 
@@ -326,13 +357,22 @@ def _volumes() -> dict[str, Mutation]:
             table[f"spacing {size}, {what}"] = partial(headed, change=partial(spaced, size=size, axes=axes))
         table[f"affine {size}"] = partial(headed, change=partial(spaced, size=size, axes=np.s_[:], sform=True))
     table |= {f"voxels from {n}": partial(headed, change=lambda header: None, offset=n) for n in (0, 16, 10**9)}
+    table["more voxels than memory"] = partial(
+        headed, change=lambda header: header["dim"].__setitem__(np.s_[1:4], 32767)
+    )
+    table["axes in one direction"] = partial(headed, change=parallel)
+    table["header against affine"] = partial(headed, change=contradicting)
     for change in (moved, mirrored, nameless):
         table[f"affine {change.__name__}"] = partial(headed, change=change)
     return table
 
 
 def _arrays() -> dict[str, Mutation]:
-    table: dict[str, Mutation] = {"empty array mask": partial(array, key="label", change=np.zeros_like)}
+    table: dict[str, Mutation] = {
+        "empty array mask": partial(array, key="label", change=np.zeros_like),
+        "pickled": pickled,
+        "Hounsfield units": partial(array, key="image", change=lambda v: 400 * v - 125),
+    }
     for key in ("image", "label"):
         table |= {
             f"resized {key}": partial(array, key=key, change=lambda v: v[..., :-1]),
