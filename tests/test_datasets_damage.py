@@ -33,40 +33,41 @@ LABELS = ("synapse: labelsTr/label0001.nii.gz", "flare22: labels/FLARE22_Tr_0001
 HEART = "acdc: training/patient007/patient007_frame04_gt.nii.gz"
 ARRAYS = ("acdc, h5: data/patient001_frame01.h5", "synapse, TransUNet: train_npz/case0005_slice001.npz")
 OUTLINE = "sipakmed: im_Parabasal/CROPPED/001_01_cyt.dat"
-SPACINGS = [
-    f"{what} {size}{axes}" for size in (0, "nan", "inf") for what, axes in (("spacing", ", all"), ("affine", ""))
-]
+SPACINGS = [f"{what} {size}" for size in (0, "nan", "inf") for what in ("spacing", "affine")]
 
 # form and file -> names in TABLE
 REFUSED: dict[tuple[str, ...], list[str]] = {
-    SEEN: ["resized picture", "empty file", "cut to 10%", "html instead", "EPS instead"],
-    SEEN[1:]: ["unknown picture label"],
-    ("kvasir-seg: masks/cju1.jpg",): ["grey picture mask", "swapped with images/cju1.jpg"],
-    ("kvasir-seg: images/cju1.jpg",): ["renamed, a newline", "renamed, a terminal's code", "renamed, no UTF-8"],
+    SEEN: ["picture resized", "nothing instead", "cut to 10%", "html instead", "EPS instead"],
+    SEEN[1:]: ["picture label 9 in 20%"],
+    ("kvasir-seg: masks/cju1.jpg",): ["picture label 100 in 50%", "swapped with images/cju1.jpg"],
+    ("kvasir-seg: images/cju1.jpg",): [f"renamed, with {mark}" for mark in (r"'\n'", r"'\x1b[2J'", r"'\udcff'")],
     ("m2caiseg: train/images/00.jpg", "sipakmed: im_Parabasal/CROPPED/001_01.bmp"): ["folder", "pipe", "nowhere"],
     ("isic2017: ISIC-2017_Test_v2_Data/ISIC_0000002.jpg",): ["nowhere"],
-    ("one's own: images/n0.png",): ["deep picture", "doubled, as JPEG"],
-    ("one's own: masks/n0.png",): ["JPEG instead", "doubled, a copy"],
-    ("acdc: training/patient007/Info.cfg",): ["empty file", "one frame", "one frame twice", "a word for a frame"],
-    (HEART,): ["volume label 77", "renamed, other frame", "doubled, other frame"],
+    ("one's own: images/n0.png",): ["picture deep", "doubled, JPEG's suffix"],
+    ("one's own: masks/n0.png",): ["JPEG instead", "doubled, with ' (copy)'"],
+    ("acdc: training/patient007/Info.cfg",): [
+        *("nothing instead", "one frame instead", "one frame twice instead", "a word for a frame instead"),
+    ],
+    (HEART,): ["volume label with 77", "renamed, another frame", "doubled, another frame"],
     VOLUMES + LABELS: [
-        *("empty file", "cut to 10%", "cut to 90%", "flipped in the middle", "html instead", "gzip instead"),
-        *("resized volume", "volume of four axes", "complex volume", "coloured volume", "affine moved"),
-        *("voxels from 0", "more voxels than memory", "axes in one direction", "header against affine", *SPACINGS),
+        *("nothing instead", "cut to 10%", "cut to 90%", "flipped in the middle", "html instead", "gzip instead"),
+        *("volume resized", "volume with another axis", "volume complex", "volume coloured", "volume with nan"),
+        *("moved", "voxels from 0", "more voxels than memory", "axes in one direction", "header against affine"),
+        *SPACINGS,
     ],
-    VOLUMES: ["volume with nan", "volume with inf", "volume with 1e+300"],
-    LABELS: [f"volume label {value}" for value in (0.5, -1, 77)] + ["volume with nan"],
+    VOLUMES: ["volume with inf", "volume with 1e+300"],
+    LABELS: [f"volume label with {value}" for value in (0.5, -1, 77)],
     ARRAYS: [
-        *("cut to 50%", "no image", "no label", "empty image", "words as image", "complex label", "pickled"),
-        *("resized image", "image without an axis", "image with an axis more", "image with nan", "image with 1e+300"),
-        *("array label 77", "array label 0.5", "array label -1"),
+        *("cut to 50%", "image missing", "label missing", "image empty", "image of words", "label complex"),
+        *("image resized", "image without an axis", "image with another axis", "image with nan", "image with 1e+300"),
+        *("label with 77", "label with 0.5", "label with -1", "pickle instead"),
     ],
-    ("synapse, TransUNet: test_vol_h5/case0008.npy.h5",): ["Hounsfield units", "array label 77"],
+    ("synapse, TransUNet: test_vol_h5/case0008.npy.h5",): ["image in Hounsfield units", "label with 77"],
     ("acdc, h5: data/patient002_frame02_slice_3.h5", "synapse, TransUNet: train_npz/case0005_slice003.npz"): ["gone"],
     ("acdc, h5: data/patient001_frame01.h5",): ["swapped with data/patient002_frame02_slice_1.h5"],
-    (OUTLINE,): [name for name in TABLE if name.startswith("outline")] + ["empty file", "html instead"],
+    (OUTLINE,): [name for name in TABLE if name.startswith("outline")] + ["nothing instead", "html instead"],
     ("sipakmed, whole photographs: im_Parabasal/012_cyt01.dat",): ["swapped with im_Parabasal/012_cyt02.dat"],
-    ("one's own: split.json",): ["cut to 50%", "nowhere", "pipe", "json instead", "json without end"],
+    ("one's own: split.json",): ["cut to 50%", "nowhere", "pipe", "json instead", "json without end instead"],
 }
 
 # form, file and mutation -> why no reader can know
@@ -79,7 +80,7 @@ UNDETECTABLE = {
     r"(synapse|synapse, BTCV|flare22): (\w+)/\S+ swapped with \2/\S+": "two patients may share grid and place",
     r"acdc, h5: \S+_slice_\d.h5 swapped with \S+_slice_\d.h5": "a slice does not state its place",
     r"synapse, TransUNet: \S+\.npz swapped with \S+\.npz": "a slice does not state its place",
-    r"sipakmed(, \w+)*( photographs)?: \S+\.bmp (swapped with \S+\.bmp|(turned|resized) picture|[A-Z]+ instead)": (
+    r"sipakmed(, \w+)*( photographs)?: \S+\.bmp (swapped with \S+\.bmp|picture (turned|resized)|[A-Z]+ instead)": (
         "outlines fit into every picture that is large enough"
     ),
 }
@@ -184,7 +185,7 @@ def outcome(pristine: Pristine, trial: Trial, place: Path) -> str | None:
         return "refused"
     assert not errors, "only verification refuses"
     cases = {id: benchmark.read(place / "data", id) for id in benchmark.ids(place / "data")}
-    emptied = "empty" in trial.what
+    emptied = trial.what.endswith((" zero", "label 0 in 100%"))
     right = set(cases) == set(pristine.cases) and all(same(cases[id], pristine.cases[id], emptied) for id in cases)
     return "harmless" if right else "wrong"
 
