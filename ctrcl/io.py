@@ -32,14 +32,14 @@ def advised(error: OSError, place: Path | str = "") -> str:
     return f"{f'{where}: ' if where else ''}{error.strerror or error}; {advice}"
 
 
-def progress(*iterable: Any, **options: Any) -> Any:
-    """A tqdm bar with these arguments; where stderr is no terminal, one line at most every ten seconds."""
+def progress(iterable: Iterable[Any] | None = None, **options: Any) -> Any:
+    """A tqdm bar over `iterable`, with tqdm's options; where stderr is no terminal, a line at most every ten seconds."""
     from tqdm import tqdm
 
     if sys.stderr.isatty():
-        return tqdm(*iterable, mininterval=0.5, **options)
+        return tqdm(iterable, mininterval=0.5, **options)
     line = "{desc}: {n_fmt} of {total_fmt} {unit}, {elapsed}\n"
-    return tqdm(*iterable, mininterval=10, miniters=1, bar_format=line, **options)
+    return tqdm(iterable, mininterval=10, miniters=1, bar_format=line, **options)
 
 
 @contextlib.contextmanager

@@ -1,10 +1,11 @@
-"""Small look-alikes of every data set in every form in which it circulates, with known content.
+"""Small look-alikes of every data set in every published form, with known content.
 
 Each writer fills a folder and returns what must be read from it: per id the image (None where JPEG blurs it), the label
 and the spacing. Sizes are odd and not square, orientations are not canonical, spacings differ along every axis.
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -104,10 +105,6 @@ def bellies(folder: Path, images: str = "imagesTr", labels: str = "labelsTr") ->
     return content
 
 
-def bellies_btcv(folder: Path) -> Content:
-    return bellies(folder, "img", "label")
-
-
 def bellies_scaled(folder: Path) -> Content:
     """TransUNet's preparation: slices to train on, volumes to test on, in [0, 1]."""
     content = {}
@@ -191,10 +188,6 @@ def cells(folder: Path, nested: bool = False) -> Content:
     return content
 
 
-def cells_nested(folder: Path) -> Content:
-    return cells(folder, nested=True)
-
-
 def clusters(folder: Path) -> Content:
     """Photographs with outlines only: cells are cut with 10 pixels around them, less at the border."""
     content = {}
@@ -227,18 +220,19 @@ def own(folder: Path) -> Content:
     return content
 
 
+CLASSES = {"my-set": ["background", "one", "two"]}
 FORMS: dict[str, tuple[str, Callable[[Path], Content]]] = {
     "kvasir-seg": ("kvasir-seg", kvasir),
     "acdc": ("acdc", hearts),
     "acdc, h5": ("acdc", hearts_h5),
     "synapse": ("synapse", bellies),
-    "synapse, BTCV": ("synapse", bellies_btcv),
+    "synapse, BTCV": ("synapse", partial(bellies, images="img", labels="label")),
     "synapse, TransUNet": ("synapse", bellies_scaled),
     "isic2017": ("isic2017", lesions),
     "flare22": ("flare22", flare),
     "m2caiseg": ("m2caiseg", frames),
     "sipakmed": ("sipakmed", cells),
-    "sipakmed, nested": ("sipakmed", cells_nested),
+    "sipakmed, nested": ("sipakmed", partial(cells, nested=True)),
     "sipakmed, whole photographs": ("sipakmed", clusters),
     "one's own": ("my-set", own),
 }

@@ -10,7 +10,7 @@ on the number of workers.
 """
 
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -82,7 +82,7 @@ def _piece(benchmark: Benchmark, folder: Path, size: int, id: str) -> Piece:
     return cut(benchmark.read(folder, id), benchmark, size)
 
 
-def _pieces(benchmark: Benchmark, folder: Path, ids: list[str], size: int, workers: int) -> Iterator[Piece]:
+def _pieces(benchmark: Benchmark, folder: Path, ids: list[str], size: int, workers: int) -> Generator[Piece]:
     make = partial(_piece, benchmark, folder, size)
     if workers == 1:
         yield from map(make, ids)

@@ -145,7 +145,7 @@ def _check_contents(report: Report, benchmark: Benchmark, cases: pd.DataFrame) -
     present = pd.DataFrame(np.stack(list(cases["classes"])), index=cases["id"], columns=benchmark.classes)
     counts = present.sum().to_dict()
     report.passed.append("cases that contain each class: " + ", ".join(f"{name} {n}" for name, n in counts.items()))
-    report.warn("classes that no case contains", [name for name, n in counts.items() if not n])
+    report.warn("classes that no case contains", [str(name) for name, n in counts.items() if not n])
     report.warn("cases without foreground", present.index[~present.iloc[:, 1:].any(axis=1)])
     report.warn("constant images", cases["id"][cases["constant"]])
     pixels, specks = cases[["blurred", "specks"]].sum()
