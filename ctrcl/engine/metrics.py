@@ -8,7 +8,7 @@ ASSD of what was found in the right place. docs/metrics.md has the reasons and f
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import label
@@ -16,14 +16,10 @@ from scipy.spatial import cKDTree
 
 from ctrcl.io import UserError
 
-REACH = 6  # voxels to each side that are looked up before a tree is asked
-NEAREST = 320  # of them, so many are looked up
-FEW = 2000  # fewer voxels go straight to the tree
-MANY = 5000  # more are worth a second thread
+MANY = 5000  # surface voxels that are worth a second thread
 
 
-@dataclass(frozen=True)
-class SurfaceDistances:
+class SurfaceDistances(NamedTuple):
     """Distances between two surfaces, in the unit of the spacing; NaN where either mask is empty.
 
     Attributes:
@@ -32,9 +28,9 @@ class SurfaceDistances:
         hd95_pooled: 95th percentile over both directions together.
     """
 
-    hd95: float
-    assd: float
-    hd95_pooled: float
+    hd95: float = np.nan
+    assd: float = np.nan
+    hd95_pooled: float = np.nan
 
 
 def surface_distances(
@@ -50,15 +46,14 @@ def surface_distances(
         UserError: shapes differ, or the spacing is not positive and finite.
     """
     steps = _steps(prediction, target, spacing)
-    masks, planes = _cropped([prediction, target])
-    return _summary(*_both_ways([_surface(mask) for mask in masks], planes, steps))
+    return _between([_surface(mask) for mask in _cropped(prediction, target)], steps)
 
 
 def overlap(prediction: np.ndarray, target: np.ndarray) -> float:
     """DSC of two boolean masks; NaN where both are empty."""
     _steps(prediction, target, None)
-    size = _count(prediction) + _count(target)
-    return 2 * _count(prediction & target) / size if size else np.nan
+    size = np.count_nonzero(prediction) + np.count_nonzero(target)
+    return 2 * np.count_nonzero(prediction & target) / size if size else np.nan
 
 
 def measure(prediction: np.ndarray, target: np.ndarray, spacing: Sequence[float] | None) -> dict[str, float]:
@@ -80,24 +75,24 @@ def measure(prediction: np.ndarray, target: np.ndarray, spacing: Sequence[float]
         UserError: shapes differ, or the spacing is not positive and finite.
     """
     steps = _steps(prediction, target, spacing)
-    (prediction, target), planes = _cropped([prediction, target])
-    true, predicted, common = _count(target), _count(prediction), _count(prediction & target)
-    surfaces = [_surface(mask) for mask in (prediction, target)]
-    in_voxels = _both_ways(surfaces, planes, np.ones_like(steps))
-    isotropic = (steps == steps[0]).all()  # one search serves both
-    ways = [way * steps[0] for way in in_voxels] if isotropic else _both_ways(surfaces, planes, steps)
-    distances = _summary(*ways)
-    placed, mislocalised, missed = _localised([prediction, target], surfaces)
-    all_placed = mislocalised == missed == 0  # NaN, where a mask is empty, is not
-    boundary_error = distances.assd if all_placed else _summary(*_both_ways(placed, planes, steps)).assd
-    dsc = overlap(prediction, target)
+    masks = _cropped(prediction, target)
+    true, predicted = np.count_nonzero(masks[1]), np.count_nonzero(masks[0])
+    common = np.count_nonzero(masks[0] & masks[1])
+    surfaces = [_surface(mask) for mask in masks]
+    in_voxels = _between(surfaces, np.ones_like(steps))
+    distances = in_voxels if (steps == 1).all() else _between(surfaces, steps)
+    (placed, mislocalised, _), (found, _, missed) = (_matched(*pair) for pair in (masks, masks[::-1]))
+    boundary_error = distances.assd
+    if mislocalised or missed:  # NaN, of an empty mask, too
+        boundary_error = _between([surfaces[0] & placed, surfaces[1] & found], steps).assd
+    dsc = overlap(*masks)
     return {
         "dsc": dsc,
         "jac": common / (true + predicted - common) if true + predicted else np.nan,
         "hd95": distances.hd95,
         "assd": distances.assd,
         "dsc_field": 0.0 if not predicted else 1.0 if not true else dsc,
-        "hd95_field": float(np.percentile(np.concatenate(in_voxels), 95)) if true and predicted else 0.0,
+        "hd95_field": in_voxels.hd95_pooled if true and predicted else 0.0,
         "boundary_error": boundary_error,
         "mislocalised": mislocalised,
         "components_missed": missed,
@@ -106,12 +101,8 @@ def measure(prediction: np.ndarray, target: np.ndarray, spacing: Sequence[float]
     }
 
 
-def _count(mask: np.ndarray) -> int:
-    return int(np.count_nonzero(mask))
-
-
 def _steps(prediction: np.ndarray, target: np.ndarray, spacing: Sequence[float] | None) -> np.ndarray:
-    """The voxel's length along each axis, once it is clear that the masks and the spacing can be measured."""
+    """The voxel's length along each axis; masks or a spacing that cannot be measured are a `UserError`."""
     if prediction.shape != target.shape:
         raise UserError(f"the masks differ in shape: {prediction.shape} and {target.shape}; bring them to one grid")
     if target.ndim not in (2, 3):
@@ -122,90 +113,43 @@ def _steps(prediction: np.ndarray, target: np.ndarray, spacing: Sequence[float] 
     return steps
 
 
-def _cropped(masks: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """The masks without the empty planes around and far between their voxels, and the places of the planes that stay.
-
-    A gap keeps REACH planes on either side, so that within this reach neighbours stay neighbours, and no others do.
-    """
-    planes: list[np.ndarray] = []
+def _cropped(*masks: np.ndarray) -> list[np.ndarray]:
+    """The masks within the box that holds both."""
+    box = []
     for axis in range(masks[0].ndim):
         others = tuple(k for k in range(masks[0].ndim) if k != axis)
-        seen = np.flatnonzero(np.logical_or.reduce([mask.any(others) for mask in masks]))
-        near = np.unique(np.add.outer(seen, np.arange(-REACH, REACH + 1)))
-        kept = near[(near >= seen[:1]) & (near <= seen[-1:])]
-        whole = len(kept) and len(kept) == kept[-1] - kept[0] + 1
-        taken = slice(kept[0], kept[-1] + 1) if whole else kept  # a slice copies nothing
-        masks = [mask[(slice(None),) * axis + (taken,)] for mask in masks]
-        planes.append(kept)
-    return [np.array(mask, bool, order="C") for mask in masks], planes
+        filled = np.flatnonzero(np.logical_or.reduce([mask.any(others) for mask in masks]))
+        box.append(slice(filled[0], filled[-1] + 1) if len(filled) else slice(0))
+    return [np.asarray(mask[tuple(box)], bool) for mask in masks]
 
 
 def _surface(mask: np.ndarray) -> np.ndarray:
     """The mask minus its erosion by face neighbours."""
     inner = mask.copy()
     for axis in range(mask.ndim):
-        kept, whole = inner.swapaxes(0, axis), mask.swapaxes(0, axis)
-        kept[1:] &= whole[:-1]
-        kept[:-1] &= whole[1:]
-        kept[:1] = kept[-1:] = False
-    return mask > inner
+        eroded, whole = inner.swapaxes(0, axis), mask.swapaxes(0, axis)
+        eroded[1:] &= whole[:-1]
+        eroded[:-1] &= whole[1:]
+        eroded[:1] = eroded[-1:] = False
+    return mask & ~inner
 
 
-def _both_ways(surfaces: list[np.ndarray], planes: list[np.ndarray], steps: np.ndarray) -> list[np.ndarray]:
-    """From every surface voxel the distance to the nearest one of the other surface; empty where either is."""
+def _between(surfaces: list[np.ndarray], steps: np.ndarray) -> SurfaceDistances:
+    """Distances between two surfaces on one grid."""
     if not all(surface.any() for surface in surfaces):
-        return [np.empty(0), np.empty(0)]
-    return [_nearest(mine, theirs, planes, steps) for mine, theirs in (surfaces, surfaces[::-1])]
-
-
-def _nearest(mine: np.ndarray, theirs: np.ndarray, planes: list[np.ndarray], steps: np.ndarray) -> np.ndarray:
-    """One direction: shared voxels are 0 apart; near ones are looked up, nearest first; a tree answers for the rest."""
-    points = np.nonzero(mine)
-    found, rest = np.zeros(len(points[0])), np.flatnonzero(~theirs[mine])
-    if len(rest) >= FEW:
-        padded = np.pad(theirs, REACH)
-        places = np.ravel_multi_index([axis[rest] + REACH for axis in points], padded.shape)
-        moves, lengths = _neighbours(steps)
-        for jump, length in zip(moves @ padded.strides, lengths, strict=True):  # a boolean takes one byte
-            hit = padded.ravel()[places + jump]
-            found[rest[hit]] = length
-            rest, places = rest[~hit], places[~hit]
-            if not len(rest):
-                break
-    if len(rest):
-        asked, others = _points([axis[rest] for axis in points], planes), _points(np.nonzero(theirs), planes)
-        tree = cKDTree(others * steps, balanced_tree=False)
-        partner = tree.query(asked * steps, workers=2 if len(rest) > MANY else 1)[1]
-        found[rest] = np.sqrt((((asked - others[partner]) * steps) ** 2).sum(1))
-    return found
-
-
-def _points(voxels: Sequence[np.ndarray], planes: list[np.ndarray]) -> np.ndarray:
-    """Where voxels of the cropped masks lie in the image, N x D."""
-    return np.stack([places[axis] for places, axis in zip(planes, voxels, strict=True)], axis=1)
-
-
-def _neighbours(steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The moves to the nearest voxels, in order of their length; none that is shorter is left out."""
-    moves = np.indices((2 * REACH + 1,) * len(steps)).reshape(len(steps), -1).T - REACH
-    lengths = np.sqrt(((moves * steps) ** 2).sum(1))
-    order = np.argsort(lengths, kind="stable")[1 : NEAREST + 1]
-    order = order[lengths[order] < (REACH + 1) * steps.min()]  # beyond it a longer reach could find shorter moves
-    return moves[order], lengths[order]
-
-
-def _summary(there: np.ndarray, back: np.ndarray) -> SurfaceDistances:
-    if not len(there):
-        return SurfaceDistances(np.nan, np.nan, np.nan)
+        return SurfaceDistances()
+    there, back = (_nearest(*pair, steps) for pair in (surfaces, surfaces[::-1]))
     both = np.concatenate([there, back])
     hd95 = max(np.percentile(there, 95), np.percentile(back, 95))
     return SurfaceDistances(float(hd95), float(both.mean()), float(np.percentile(both, 95)))
 
 
-def _localised(masks: list[np.ndarray], surfaces: list[np.ndarray]) -> tuple[list[np.ndarray], float, float]:
-    """The surfaces of what lies in the right place; shares of the predicted voxels and true components that do not."""
-    (mine, mislocalised, _), (theirs, _, missed) = (_matched(*pair) for pair in (masks, masks[::-1]))
-    return [surface & part for surface, part in zip(surfaces, (mine, theirs), strict=True)], mislocalised, missed
+def _nearest(mine: np.ndarray, theirs: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """From every voxel of one surface the distance to the nearest of the other, shared voxels (0) first."""
+    asked = np.argwhere(mine & ~theirs) * steps
+    tree = cKDTree(np.argwhere(theirs) * steps, balanced_tree=False)
+    found = tree.query(asked, workers=2 if len(asked) > MANY else 1)[0]
+    return np.concatenate([np.zeros(np.count_nonzero(mine & theirs)), found])
 
 
 def _matched(mask: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, float, float]:
@@ -215,5 +159,6 @@ def _matched(mask: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, float, fl
         return mask, np.nan, np.nan
     shares = np.zeros(count + 1, bool)
     shares[labels[mask & other]] = True
-    kept = shares[labels]
-    return kept, _count(mask & ~kept) / _count(mask), _count(~shares[1:]) / count
+    matched = shares[labels]
+    lost = np.count_nonzero(mask & ~matched)
+    return matched, lost / np.count_nonzero(mask), np.count_nonzero(~shares[1:]) / count

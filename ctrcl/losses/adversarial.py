@@ -11,9 +11,10 @@ import math
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from ctrcl.losses.shapes import Logits, Scalar, Valid
 from ctrcl.losses.targets import mean_where, wide
 
 SLOPE = 0.2  # of every leaky ReLU
@@ -48,17 +49,12 @@ class Temperature(nn.Module):
         self.theta = nn.Parameter(torch.tensor(theta))
         self.start, self.span = start, span
 
-    def forward(self, strength: float) -> Float[Tensor, ""]:
+    def forward(self, strength: float) -> Scalar:
         """Tau, whose gradient reaches theta multiplied by `strength`."""
         return self.start + self.span * torch.sigmoid(reverse(self.theta, strength))
 
 
-def ctkd(
-    student: Float[Tensor, "b k *hw"],
-    teacher: Float[Tensor, "b k *hw"],
-    temperature: Float[Tensor, ""],
-    valid: Bool[Tensor, "b *hw"] | None = None,
-) -> Float[Tensor, ""]:
+def ctkd(student: Logits, teacher: Logits, temperature: Scalar, valid: Valid | None = None) -> Scalar:
     """`kd` at a live temperature, whose gradient also comes from the teacher's softmax and from tau^2.
 
     Li et al., "Curriculum temperature for knowledge distillation", AAAI 2023; fidelity `exact`.

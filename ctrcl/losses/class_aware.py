@@ -26,12 +26,13 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ctrcl.losses.divergence import kl
 from ctrcl.losses.segmentation import cross_entropy
+from ctrcl.losses.shapes import Feature, FullTarget, Maps, Scalar
 from ctrcl.losses.targets import IGNORE, mean_where, one_hot, presence, reduce_to, wide
 
 EPSILON = 1e-3  # the least length that a vector is divided by: bounds the gradient where a feature is dead
@@ -42,15 +43,15 @@ Variant = Literal["embedding", "response", "prototype"]
 class Perception(NamedTuple):
     """What a CPM sees in one stage: `maps` R, a logit per class and position, and `embeddings` E, unit vectors."""
 
-    maps: Float[Tensor, "b k h w"]
+    maps: Maps
     embeddings: Float[Tensor, "b k d"]
 
 
 class CategoryTerms(NamedTuple):
     """The parts of one student's CFCL, each a mean over stages; beta multiplies both."""
 
-    alignment: Float[Tensor, ""]
-    supervision: Float[Tensor, ""]
+    alignment: Scalar
+    supervision: Scalar
 
 
 class CategoryPerception(nn.Module):
@@ -61,7 +62,7 @@ class CategoryPerception(nn.Module):
         self.project = nn.Conv2d(channels, width, 1, bias=False)
         self.perceive = nn.Conv2d(width, classes, 1)
 
-    def forward(self, features: Float[Tensor, "b c h w"]) -> Perception:
+    def forward(self, features: Feature) -> Perception:
         """The class maps R and the class embeddings E of a feature map."""
         phi = functional.normalize(self.project(features), dim=1, eps=EPSILON)
         maps = self.perceive(phi)  # R
@@ -70,21 +71,15 @@ class CategoryPerception(nn.Module):
         return Perception(maps, functional.normalize(pooled, dim=2, eps=EPSILON))
 
 
-def supervision(
-    maps: Float[Tensor, "b k h w"], target: Integer[Tensor, "b H W"], ignore: int = IGNORE
-) -> Float[Tensor, ""]:
+def supervision(maps: Maps, target: FullTarget, ignore: int = IGNORE) -> Scalar:
     """Cross-entropy of the class maps against the target at their size; through phi it keeps E from collapsing."""
     reduced = reduce_to(target, (maps.shape[2], maps.shape[3]))
     return cross_entropy(maps.to(wide(maps.dtype)), reduced, ignore).to(maps.dtype)
 
 
 def prototypes(
-    features: Float[Tensor, "b c h w"],
-    target: Integer[Tensor, "b H W"],
-    classes: int,
-    temperature: float = 0.1,
-    ignore: int = IGNORE,
-) -> Float[Tensor, "b k h w"]:
+    features: Feature, target: FullTarget, classes: int, temperature: float = 0.1, ignore: int = IGNORE
+) -> Maps:
     """S_k(x) = cos(F(x), mu_k) / 0.1, mu_k the mean feature of a class in its image; -1e4 where it is absent."""
     f = features.to(wide(features.dtype))
     truth, _ = one_hot(reduce_to(target, (f.shape[2], f.shape[3])), classes, ignore, f.dtype)
@@ -95,9 +90,7 @@ def prototypes(
     return (cosine / temperature).where((held > 0)[:, :, None, None], ABSENT)
 
 
-def perceive(
-    cpm: CategoryPerception | None, features: Float[Tensor, "b c h w"], target: Integer[Tensor, "b H W"], classes: int
-) -> Perception:
+def perceive(cpm: CategoryPerception | None, features: Feature, target: FullTarget, classes: int) -> Perception:
     """What a CPM sees in a feature map; without a CPM, its prototype maps."""
     if cpm is not None:
         return cpm(features)
@@ -105,9 +98,7 @@ def perceive(
     return Perception(maps, maps.new_zeros(*maps.shape[:2], 0))
 
 
-def align(
-    embeddings: Float[Tensor, "b k d"], peer: Float[Tensor, "b k d"], present: Bool[Tensor, "b k"]
-) -> Float[Tensor, ""]:
+def align(embeddings: Float[Tensor, "b k d"], peer: Float[Tensor, "b k d"], present: Bool[Tensor, "b k"]) -> Scalar:
     """Squared distance to the peer's embeddings, a constant: mean over the classes present, then over images.
 
     Between 0 and 4 for unit vectors. An image that holds no class (all ignored) does not count; 0 if none does.
@@ -118,12 +109,7 @@ def align(
     return mean_where(per_image, held > 0)
 
 
-def respond(
-    maps: Float[Tensor, "b k h w"],
-    peer: Float[Tensor, "b k h w"],
-    target: Integer[Tensor, "b H W"],
-    ignore: int = IGNORE,
-) -> Float[Tensor, ""]:
+def respond(maps: Maps, peer: Maps, target: FullTarget, ignore: int = IGNORE) -> Scalar:
     """KL(sg softmax(R') || softmax(R)) over classes, mean over the positions that count in the reduced target."""
     counted = reduce_to(target, (maps.shape[2], maps.shape[3])) != ignore
     own, fixed = maps.to(wide(maps.dtype)), peer.detach().to(wide(peer.dtype))  # a difference of logarithms is small
@@ -133,7 +119,7 @@ def respond(
 def cfcl(
     own: Sequence[Perception],
     peer: Sequence[Perception],
-    target: Integer[Tensor, "b H W"],
+    target: FullTarget,
     variant: Variant = "embedding",
     ignore: int = IGNORE,
 ) -> CategoryTerms:
@@ -154,6 +140,6 @@ def cfcl(
     return CategoryTerms(torch.stack(aligned).mean(), supervised)
 
 
-def supervise(own: Sequence[Perception], target: Integer[Tensor, "b H W"], ignore: int = IGNORE) -> Float[Tensor, ""]:
+def supervise(own: Sequence[Perception], target: FullTarget, ignore: int = IGNORE) -> Scalar:
     """Supervision of the class maps, mean over stages."""
     return torch.stack([supervision(one.maps, target, ignore) for one in own]).mean()

@@ -8,17 +8,12 @@ The label or teacher is a constant. Where no pixel counts, a loss is 0 and its g
 """
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 
+from ctrcl.losses.shapes import Logits, Scalar, Valid
 from ctrcl.losses.targets import mean_where, wide
 
 
-def kl(
-    label: Float[Tensor, "b k *hw"],
-    log_probabilities: Float[Tensor, "b k *hw"],
-    valid: Bool[Tensor, "b *hw"] | None = None,
-) -> Float[Tensor, ""]:
+def kl(label: Logits, log_probabilities: Logits, valid: Valid | None = None) -> Scalar:
     """KL(label || p), summed over classes, mean over pixels and batch.
 
     Args:
@@ -36,18 +31,13 @@ def kl(
     return mean_where(per_pixel, valid)
 
 
-def kd(
-    student: Float[Tensor, "b k *hw"],
-    teacher: Float[Tensor, "b k *hw"],
-    temperature: float = 1.0,
-    valid: Bool[Tensor, "b *hw"] | None = None,
-) -> Float[Tensor, ""]:
+def kd(student: Logits, teacher: Logits, temperature: float = 1.0, valid: Valid | None = None) -> Scalar:
     """T^2 KL(p_t || p_s) of the two softmaxes at temperature T, mean over the pixels that count."""
     log_p = softened(student.to(wide(student.dtype)), temperature).log_softmax(1)
     label = softened(teacher.detach().to(log_p.dtype), temperature).softmax(1)
     return (temperature**2 * kl(label, log_p, valid)).to(student.dtype)  # KD, section 2
 
 
-def softened(logits: Float[Tensor, "b k *hw"], temperature: float) -> Float[Tensor, "b k *hw"]:
+def softened(logits: Logits, temperature: float) -> Logits:
     """Logits divided by a temperature."""
     return logits if temperature == 1 else logits / temperature

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ctrcl.losses.shapes import Feature, Scalar, TeacherFeature
 from ctrcl.losses.targets import one_hot, reduce_to, wide
 
 
@@ -19,24 +20,18 @@ class Projection(nn.Conv2d):
         super().__init__(student_channels, teacher_channels, 1, bias=False)
 
 
-def resize_to_match(
-    one: Float[Tensor, "b c h w"], other: Float[Tensor, "b d H W"]
-) -> tuple[Float[Tensor, "b c y x"], Float[Tensor, "b d y x"]]:
+def resize_to_match(one: Feature, other: TeacherFeature) -> tuple[Float[Tensor, "b c y x"], Float[Tensor, "b d y x"]]:
     """Both on the smaller grid, resized bilinearly (no aligned corners) where they differ; gradients reach both."""
     size = min(one.shape[2], other.shape[2]), min(one.shape[3], other.shape[3])
     return _resized(one, size), _resized(other, size)
 
 
-def matched(
-    student: Float[Tensor, "b c h w"], teacher: Float[Tensor, "b d H W"]
-) -> tuple[Float[Tensor, "b c y x"], Float[Tensor, "b d y x"]]:
+def matched(student: Feature, teacher: TeacherFeature) -> tuple[Float[Tensor, "b c y x"], Float[Tensor, "b d y x"]]:
     """`resize_to_match` with the teacher a constant."""
     return resize_to_match(student, teacher.detach())
 
 
-def widened(
-    student: Float[Tensor, "b c h w"], teacher: Float[Tensor, "b d H W"]
-) -> tuple[Float[Tensor, "b c y x"], Float[Tensor, "b d y x"]]:
+def widened(student: Feature, teacher: TeacherFeature) -> tuple[Float[Tensor, "b c y x"], Float[Tensor, "b d y x"]]:
     """`matched` in the dtype to compute in: the student's, float32 at least."""
     dtype = wide(student.dtype)
     return matched(student.to(dtype), teacher.to(dtype))
@@ -54,14 +49,12 @@ def dots(a: Float[Tensor, "... m c"], b: Float[Tensor, "... c n"]) -> Float[Tens
         return a @ b
 
 
-def mean_squared_error(student: Float[Tensor, "b c h w"], teacher: Float[Tensor, "b c H W"]) -> Float[Tensor, ""]:
+def mean_squared_error(student: Feature, teacher: TeacherFeature) -> Scalar:
     """Mean squared error of two features with the same channels."""
     return functional.mse_loss(*widened(student, teacher)).to(student.dtype)
 
 
-def attention_difference(
-    student: Float[Tensor, "b c h w"], teacher: Float[Tensor, "b d H W"], power: int
-) -> Float[Tensor, "b n"]:
+def attention_difference(student: Feature, teacher: TeacherFeature, power: int) -> Float[Tensor, "b n"]:
     """A_s - A_t with A = vec(mean_c F^power) / ||.||.
 
     A does not depend on the scale of F, so the largest entry of an image is made 1 first, lest powers overflow.
@@ -70,14 +63,14 @@ def attention_difference(
     return own - fixed
 
 
-def _attention(features: Float[Tensor, "b c h w"], power: int) -> Float[Tensor, "b n"]:
+def _attention(features: Feature, power: int) -> Float[Tensor, "b n"]:
     largest = features.detach().abs().amax((1, 2, 3), keepdim=True)
     scaled = features / largest.clamp_min(torch.finfo(features.dtype).tiny)
     return functional.normalize(scaled.pow(power).mean(1).flatten(1))
 
 
 def truth_on_grid(
-    target: Integer[Tensor, "b Y X"], classes: int, ignore: int, features: Float[Tensor, "b c h w"]
+    target: Integer[Tensor, "b Y X"], classes: int, ignore: int, features: Feature
 ) -> tuple[Float[Tensor, "b k n"], Bool[Tensor, "b n"]]:
     """One-hot truth on the grid of the features, in their dtype, and the positions that count."""
     reduced = reduce_to(target, (features.shape[2], features.shape[3]))
@@ -85,7 +78,7 @@ def truth_on_grid(
     return truth.flatten(2), counted.flatten(1)
 
 
-def _resized(features: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c y x"]:
+def _resized(features: Feature, size: tuple[int, int]) -> Float[Tensor, "b c y x"]:
     if features.shape[2:] == size:
         return features
     return functional.interpolate(features, size, mode="bilinear", align_corners=False)

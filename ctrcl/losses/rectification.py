@@ -9,10 +9,11 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Float
 from torch import Tensor
 
 from ctrcl.io import UserError
+from ctrcl.losses.shapes import Index, Logits, PerPixel, Target, Valid
 from ctrcl.losses.targets import IGNORE, class_index, wide
 
 FACTORS = ("alignment", "similarity", "certainty")
@@ -25,18 +26,18 @@ class Rectification(NamedTuple):
     the label is 0 for every class, the error False and every factor 1 (nothing was rectified there).
     """
 
-    label: Float[Tensor, "b k *hw"]
-    error: Bool[Tensor, "b *hw"]
-    alignment: Float[Tensor, "b *hw"]
-    similarity: Float[Tensor, "b *hw"]
-    certainty: Float[Tensor, "b *hw"]
-    weight: Float[Tensor, "b *hw"]
+    label: Logits
+    error: Valid
+    alignment: PerPixel
+    similarity: PerPixel
+    certainty: PerPixel
+    weight: PerPixel
 
 
 @torch.no_grad()
 def rectify(
-    logits: Float[Tensor, "b k *hw"],
-    target: Integer[Tensor, "b *hw"],
+    logits: Logits,
+    target: Target,
     factors: Collection[str] = FACTORS,
     constant: float | None = None,
     temperature: float = 1.0,
@@ -86,17 +87,13 @@ def rectify(
     return Rectification(label.to(logits.dtype), error, weight=weight.to(logits.dtype), **factors_out)
 
 
-def wrong_pixels(
-    logits: Float[Tensor, "b k *hw"], target: Integer[Tensor, "b *hw"], ignore: int = IGNORE
-) -> Bool[Tensor, "b *hw"]:
+def wrong_pixels(logits: Logits, target: Target, ignore: int = IGNORE) -> Valid:
     """Pixels that count and whose argmax (the first of equals) is not the truth."""
     index, counted = class_index(target, ignore)
     return ((logits.max(1, keepdim=True).indices != index) & counted).squeeze(1)
 
 
-def mix_truth(
-    p: Float[Tensor, "b k *hw"], index: Integer[Tensor, "b 1 *hw"], share: Float[Tensor, "b 1 *hw"]
-) -> Float[Tensor, "b k *hw"]:
+def mix_truth(p: Logits, index: Index, share: Float[Tensor, "b 1 *hw"]) -> Logits:
     """share p + (1 - share) onehot(y), in place."""
     return p.mul_(share).scatter_add_(1, index, 1 - share)
 

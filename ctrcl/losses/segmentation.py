@@ -6,19 +6,17 @@ background in, over the whole batch, smooth 1e-5 above and below (MONAI: `DiceLo
 squared_pred=True, batch=True, smooth_nr=1e-5, smooth_dr=1e-5)`).
 """
 
-from jaxtyping import Float, Integer
-from torch import Tensor
-
+from ctrcl.losses.shapes import Logits, Scalar, Target
 from ctrcl.losses.targets import IGNORE, class_index, mean_where, one_hot, wide
 
 
 def segmentation(
-    logits: Float[Tensor, "b k *hw"],
-    target: Integer[Tensor, "b *hw"],
+    logits: Logits,
+    target: Target,
     ignore: int = IGNORE,
-    probabilities: Float[Tensor, "b k *hw"] | None = None,
+    probabilities: Logits | None = None,
     cross_entropy: float = 1.0,
-) -> Float[Tensor, ""]:
+) -> Scalar:
     """L_seg = CE + Dice, from one log-softmax; takes logits or log-probabilities alike.
 
     Args:
@@ -30,19 +28,12 @@ def segmentation(
     return cross_entropy * _negative_log_likelihood(log_probabilities, target, ignore) + dice(p, target, ignore)
 
 
-def cross_entropy(
-    logits: Float[Tensor, "b k *hw"], target: Integer[Tensor, "b *hw"], ignore: int = IGNORE
-) -> Float[Tensor, ""]:
+def cross_entropy(logits: Logits, target: Target, ignore: int = IGNORE) -> Scalar:
     """Mean of -ln p_y over the pixels that count; 0, not NaN, where none does. Takes log-probabilities as well."""
     return _negative_log_likelihood(logits.log_softmax(1), target, ignore)
 
 
-def dice(
-    probabilities: Float[Tensor, "b k *hw"],
-    target: Integer[Tensor, "b *hw"],
-    ignore: int = IGNORE,
-    smooth: float = 1e-5,
-) -> Float[Tensor, ""]:
+def dice(probabilities: Logits, target: Target, ignore: int = IGNORE, smooth: float = 1e-5) -> Scalar:
     """One minus the Dice index, mean over classes, over the whole batch.
 
     Args:
@@ -63,8 +54,6 @@ def dice(
     return (1 - index).mean().to(probabilities.dtype)
 
 
-def _negative_log_likelihood(
-    log_probabilities: Float[Tensor, "b k *hw"], target: Integer[Tensor, "b *hw"], ignore: int
-) -> Float[Tensor, ""]:
+def _negative_log_likelihood(log_probabilities: Logits, target: Target, ignore: int) -> Scalar:
     index, counted = class_index(target, ignore)
     return mean_where(-log_probabilities.gather(1, index), counted)

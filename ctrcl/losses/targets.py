@@ -5,31 +5,29 @@ nowhere. Any other value outside the classes is an error of the data set, which 
 """
 
 import torch
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ctrcl.data import IGNORE
-
+from ctrcl.losses.shapes import FullTarget, Index, Logits, Scalar, Target
 
 
 def one_hot(
-    target: Integer[Tensor, "b *hw"], classes: int, ignore: int = IGNORE, dtype: torch.dtype = torch.float32
-) -> tuple[Float[Tensor, "b k *hw"], Bool[Tensor, "b 1 *hw"]]:
+    target: Target, classes: int, ignore: int = IGNORE, dtype: torch.dtype = torch.float32
+) -> tuple[Logits, Bool[Tensor, "b 1 *hw"]]:
     """Truth as zeros and ones per class, all zero where ignored, and the mask of the pixels that count."""
     index, counted = class_index(target, ignore)
     truth = torch.zeros(target.shape[0], classes, *target.shape[1:], dtype=dtype, device=target.device)
     return truth.scatter_(1, index, counted.to(dtype)), counted
 
 
-def class_index(
-    target: Integer[Tensor, "b *hw"], ignore: int = IGNORE
-) -> tuple[Integer[Tensor, "b 1 *hw"], Bool[Tensor, "b 1 *hw"]]:
+def class_index(target: Target, ignore: int = IGNORE) -> tuple[Index, Bool[Tensor, "b 1 *hw"]]:
     """The target as an index for `gather` and `scatter` along the classes (0 where ignored), and what counts."""
     counted = (target != ignore).unsqueeze(1)
     return target.long().unsqueeze(1).where(counted, 0), counted
 
 
-def reduce_to(target: Integer[Tensor, "b H W"], size: tuple[int, int]) -> Integer[Tensor, "b h w"]:
+def reduce_to(target: FullTarget, size: tuple[int, int]) -> Target:
     """Nearest neighbour: cell i of n takes the pixel under its centre, number floor((2i + 1) N / 2n) of N.
 
     Indices are computed with integers, so the choice is the same on every device (in exact arithmetic it is
@@ -42,7 +40,7 @@ def reduce_to(target: Integer[Tensor, "b H W"], size: tuple[int, int]) -> Intege
     return target.index_select(1, rows).index_select(2, columns)
 
 
-def presence(target: Integer[Tensor, "b *hw"], classes: int, ignore: int = IGNORE) -> Bool[Tensor, "b k"]:
+def presence(target: Target, classes: int, ignore: int = IGNORE) -> Bool[Tensor, "b k"]:
     """Whether an image holds at least one pixel of a class."""
     index = target.long().where(target != ignore, classes).flatten(1)  # ignored pixels fall into one class more
     found = torch.zeros(target.shape[0], classes + 1, dtype=torch.bool, device=target.device)
@@ -54,7 +52,7 @@ def wide(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def mean_where(values: Float[Tensor, "*shape"], counted: Bool[Tensor, "*shape"] | None = None) -> Float[Tensor, ""]:
+def mean_where(values: Float[Tensor, "*shape"], counted: Bool[Tensor, "*shape"] | None = None) -> Scalar:
     """Mean over the values that count (over all, if no mask is given); 0 where none does."""
     if counted is None:
         return values.mean(dtype=wide(values.dtype)).to(values.dtype)

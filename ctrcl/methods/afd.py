@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ctrcl.losses.adversarial import SLOPE, frozen
 from ctrcl.losses.divergence import softened
 from ctrcl.losses.features import Projection
+from ctrcl.losses.shapes import Feature, Scalar
 from ctrcl.methods.base import PAIRS, Shape, SoftLabelMethod, SoftLabelOptions, Stage, Step, Terms
 
 
@@ -29,18 +30,18 @@ class Discriminator(nn.Module):
         )
         self.judge = nn.Linear(width, 1)
 
-    def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
+    def forward(self, features: Feature) -> Float[Tensor, " b"]:
         """Scores; 1 is real, 0 is fake."""
         with torch.autocast(features.device.type, enabled=False):
             return self.judge(self.look(features.to(self.judge.weight.dtype)).mean((2, 3)))[:, 0]
 
 
-def lsgan_discriminator(real: Float[Tensor, " b"], fake: Float[Tensor, " b"]) -> Float[Tensor, ""]:
+def lsgan_discriminator(real: Float[Tensor, " b"], fake: Float[Tensor, " b"]) -> Scalar:
     """mean (D(real) - 1)^2 + mean D(fake)^2, of the scores of maps that were detached."""
     return (real - 1).square().mean() + fake.square().mean()
 
 
-def lsgan_generator(fake: Float[Tensor, " b"]) -> Float[Tensor, ""]:
+def lsgan_generator(fake: Float[Tensor, " b"]) -> Scalar:
     """mean (D(fake) - 1)^2, of scores that `frozen` computed."""
     return (fake - 1).square().mean()
 

@@ -6,17 +6,16 @@ the authors' code and their paper differ; their usual weights are 1000 and 10.
 
 from typing import Literal
 
-from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
 from ctrcl.io import UserError
 from ctrcl.losses.features import attention_difference
-from ctrcl.methods.base import OfflineMethod, OfflineOptions, Stage, Step, Terms
-from ctrcl.models.students import Prediction
+from ctrcl.losses.shapes import Feature, Scalar, TeacherFeature
+from ctrcl.methods.base import OfflineMethod, OfflineOptions, Stage, Step
 
 
-def at(student: Float[Tensor, "b c h w"], teacher: Float[Tensor, "b d H W"], form: str = "code") -> Float[Tensor, ""]:
+def at(student: Feature, teacher: TeacherFeature, form: str = "code") -> Scalar:
     """Distance of the attention maps A = vec(mean_c F^2) / ||.||, which may differ in channels.
 
     Args:
@@ -52,10 +51,6 @@ class AT(OfflineMethod):
         stages: tuple[Stage, ...] = Field((3,), min_length=1)
         form: Literal["code", "paper"] = "code"
 
-    def terms(self, name: str, student: Prediction, teacher: Prediction, step: Step) -> Terms:
-        """`at`."""
-
-        def loss(own: Tensor, theirs: Tensor, _: nn.Module) -> Tensor:
-            return at(own, theirs, self.options.form)
-
-        return {"at": self.options.weight * self.over_stages(loss, name, student, teacher)}
+    def stage_loss(self, own: Tensor, theirs: Tensor, module: nn.Module, step: Step) -> Tensor:
+        """`at` in the chosen form."""
+        return at(own, theirs, self.options.form)

@@ -9,19 +9,18 @@ and applies the loss balance, the same for all methods.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from ctrcl.config import Balance, Family, Fidelity
 from ctrcl.losses.divergence import kl, softened
 from ctrcl.losses.segmentation import segmentation
+from ctrcl.losses.shapes import Maps, Scalar, Target, Valid
 from ctrcl.losses.targets import IGNORE
 from ctrcl.models.students import Prediction
 
@@ -70,13 +69,13 @@ class Step:
     """One batch as predicted by students and teachers; `done` is the share of the training, `epoch` counts from 0."""
 
     predictions: dict[str, Prediction]
-    target: Int[Tensor, "b h w"]
+    target: Target
     teachers: dict[str, Prediction] = field(default_factory=dict)
     done: float = 0.0
     epoch: int = 0
 
     @cached_property
-    def valid(self) -> Bool[Tensor, "b h w"]:
+    def valid(self) -> Valid:
         """Pixels that count."""
         return self.target != IGNORE
 
@@ -119,7 +118,7 @@ class SoftLabelMethod(Method):
     Options = SoftLabelOptions
 
     @abstractmethod
-    def soft_label(self, logits: Float[Tensor, "b k h w"], target: Int[Tensor, "b h w"]) -> Float[Tensor, "b k h w"]:
+    def soft_label(self, logits: Maps, target: Target) -> Maps:
         """The label that a student with these logits offers: probabilities without gradient."""
 
     def forward(self, step: Step) -> Terms:
@@ -164,19 +163,22 @@ class OfflineMethod(Method):
             terms |= {f"{term}_{name}": value for term, value in found.items()}
         return terms
 
-    @abstractmethod
     def terms(self, name: str, student: Prediction, teacher: Prediction, step: Step) -> Terms:
-        """Weighted terms of one student."""
+        """Weighted terms of one student; by default one, named as the method's file."""
+        return {type(self).__module__.rpartition(".")[2]: self.options.weight * self.loss(name, student, teacher, step)}
 
-    def over_stages(self, loss: Callable[..., Tensor], name: str, student: Prediction, teacher: Prediction) -> Tensor:
-        """Mean over stages of loss(student's map, teacher's map, stage module)."""
+    def loss(self, name: str, student: Prediction, teacher: Prediction, step: Step) -> Tensor:
+        """The loss of one student; by default the mean over stages of `stage_loss`."""
         modules = zip(self.stages, self.stage_modules[name], strict=True)
-        return torch.stack([loss(student.features[s], teacher.features[s], m) for s, m in modules]).mean(0)
+        found = [self.stage_loss(student.features[s], teacher.features[s], m, step) for s, m in modules]
+        return torch.stack(found).mean(0)
+
+    def stage_loss(self, own: Tensor, theirs: Tensor, module: nn.Module, step: Step) -> Tensor:
+        """The loss of one stage, given both maps and the stage's module; several losses are stacked."""
+        raise TypeError(f"{type(self).__name__} defines neither `terms` nor `loss` nor `stage_loss`")
 
 
-def distillation_loss(
-    label: Float[Tensor, "b k h w"], student: Prediction, options: SoftLabelOptions, step: Step
-) -> Float[Tensor, ""]:
+def distillation_loss(label: Maps, student: Prediction, options: SoftLabelOptions, step: Step) -> Scalar:
     """alpha T^2 KL(label || student's softmax at T), mean over the pixels that count."""
     own = student.log_probabilities
     if options.temperature != 1:

@@ -15,14 +15,13 @@ from torch.utils.checkpoint import checkpoint
 
 from ctrcl.losses.divergence import kd
 from ctrcl.losses.features import dots, matched, unit, widened
+from ctrcl.losses.shapes import Feature, Scalar, TeacherFeature
 from ctrcl.losses.targets import IGNORE, one_hot, reduce_to, wide
 from ctrcl.methods.base import OfflineMethod, OfflineOptions, Stage, Step, Terms
 from ctrcl.models.students import Prediction
 
 
-def cirkd_batch(
-    student: Float[Tensor, "b c h w"], teacher: Float[Tensor, "b d H W"], temperature: float = 0.1
-) -> Float[Tensor, ""]:
+def cirkd_batch(student: Feature, teacher: TeacherFeature, temperature: float = 0.1) -> Scalar:
     """KL of the similarities between the positions of two images, mean over rows and all B^2 ordered pairs.
 
     S_ij = F_i F_j^T of unit vectors; a row is a position of image i, its softmax runs over the positions of image j.
@@ -87,11 +86,8 @@ class ClassMemory(nn.Module):
             self.register_buffer(f"{name}_seen", torch.zeros(classes, dtype=torch.long))
 
     def forward(
-        self,
-        student: Float[Tensor, "b c h w"],
-        teacher: Float[Tensor, "b d y x"],
-        target: Integer[Tensor, "b Y X"],
-    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        self, student: Feature, teacher: Float[Tensor, "b d y x"], target: Integer[Tensor, "b Y X"]
+    ) -> tuple[Scalar, Scalar]:
         """The pixel and the region term against the memory; then this batch is stored too.
 
         Each is KL(softmax(S^t / T) || softmax(S^s / T)) of the similarities of a position to the anchors, mean over
@@ -115,7 +111,7 @@ class ClassMemory(nn.Module):
         counted: Bool[Tensor, "b n"],
         anchors: Float[Tensor, "a d"],
         filled: Bool[Tensor, "a"],
-    ) -> Float[Tensor, ""]:
+    ) -> Scalar:
         lowest = torch.finfo(student.dtype).min  # of an empty slot, so that its share is 0
         s, t = (
             dots(anchors.to(f.dtype), f / self.temperature).where(filled.unsqueeze(1), lowest)
@@ -161,10 +157,7 @@ def _drawn(eligible: Bool[Tensor, "*b n"], number: int) -> tuple[Integer[Tensor,
 
 @torch.no_grad()
 def _push(
-    queue: Float[Tensor, "k p d"],
-    seen: Integer[Tensor, "k"],
-    rows: Float[Tensor, "k e d"],
-    valid: Bool[Tensor, "k e"],
+    queue: Float[Tensor, "k p d"], seen: Integer[Tensor, "k"], rows: Float[Tensor, "k e d"], valid: Bool[Tensor, "k e"]
 ) -> None:
     """The valid rows take the next places of their queue; if they are more than it holds, the first of them.
 
@@ -205,11 +198,12 @@ class CIRKD(OfflineMethod):
 
     def terms(self, name: str, student: Prediction, teacher: Prediction, step: Step) -> Terms:
         """`kd`, `batch`, `pixels`, `regions`."""
-        tau, weights = self.options.temperature, self.options.weights
-
-        def loss(own: Tensor, theirs: Tensor, memory: nn.Module) -> Tensor:
-            return torch.stack([cirkd_batch(own, theirs, tau), *memory(own, theirs, step.target)])
-
         soft = kd(student.log_probabilities, teacher.offered, valid=step.valid)
-        found = (soft, *self.over_stages(loss, name, student, teacher).unbind())
-        return {n: w * term for n, w, term in zip(("kd", "batch", "pixels", "regions"), weights, found, strict=True)}
+        found = (soft, *self.loss(name, student, teacher, step).unbind())
+        names = ("kd", "batch", "pixels", "regions")
+        return {n: w * term for n, w, term in zip(names, self.options.weights, found, strict=True)}
+
+    def stage_loss(self, own: Tensor, theirs: Tensor, module: nn.Module, step: Step) -> Tensor:
+        """`cirkd_batch`, and pixels and regions against the memory."""
+        batch = cirkd_batch(own, theirs, self.options.temperature)
+        return torch.stack([batch, *module(own, theirs, step.target)])

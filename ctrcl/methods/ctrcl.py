@@ -10,13 +10,13 @@ prediction only.
 
 from typing import Any, Literal
 
-from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
 from ctrcl.losses.class_aware import CategoryPerception, Perception, cfcl, perceive
 from ctrcl.losses.features import resize_to_match
 from ctrcl.losses.rectification import FACTORS, rectify
+from ctrcl.losses.shapes import Maps, Target
 from ctrcl.methods.base import PAIRS, Shape, SoftLabelMethod, SoftLabelOptions, Stage, Step, Terms, Weight
 
 
@@ -50,7 +50,7 @@ class CTRCL(SoftLabelMethod):
                 cpms[name] = nn.ModuleList(stages)
         self.cpms: Any = nn.ModuleDict(cpms)
 
-    def soft_label(self, logits: Float[Tensor, "b k h w"], target: Int[Tensor, "b h w"]) -> Float[Tensor, "b k h w"]:
+    def soft_label(self, logits: Maps, target: Target) -> Maps:
         """The rectified label, equation 9."""
         o = self.options
         return rectify(logits, target, o.factors, o.constant, o.temperature).label

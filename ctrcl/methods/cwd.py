@@ -4,22 +4,16 @@ Shu, Liu, Gao, Yan, Shen: "Channel-wise knowledge distillation for dense predict
 """
 
 import torch
-from jaxtyping import Bool, Float
 from pydantic import Field
-from torch import Tensor
 
 from ctrcl.losses.divergence import kl, softened
+from ctrcl.losses.shapes import Logits, Scalar, Valid
 from ctrcl.losses.targets import wide
-from ctrcl.methods.base import OfflineMethod, OfflineOptions, Step, Terms
+from ctrcl.methods.base import OfflineMethod, OfflineOptions, Step
 from ctrcl.models.students import Prediction
 
 
-def cwd(
-    student: Float[Tensor, "b k *hw"],
-    teacher: Float[Tensor, "b k *hw"],
-    temperature: float = 4.0,
-    valid: Bool[Tensor, "b *hw"] | None = None,
-) -> Float[Tensor, ""]:
+def cwd(student: Logits, teacher: Logits, temperature: float = 4.0, valid: Valid | None = None) -> Scalar:
     """T^2 KL(phi_t || phi_s) of softmaxes over the positions of a channel, mean over channels and batch.
 
     Positions that do not count have no part in the softmax; an image without any that counts costs nothing.
@@ -45,7 +39,6 @@ class CWD(OfflineMethod):
         weight: float = Field(3.0, ge=0)
         temperature: float = Field(4.0, gt=0)
 
-    def terms(self, name: str, student: Prediction, teacher: Prediction, step: Step) -> Terms:
-        """`cwd`."""
-        o = self.options
-        return {"cwd": o.weight * cwd(student.logits, teacher.logits, o.temperature, step.valid)}
+    def loss(self, name: str, student: Prediction, teacher: Prediction, step: Step) -> Tensor:
+        """`cwd`, over the pixels that count."""
+        return cwd(student.logits, teacher.logits, self.options.temperature, step.valid)

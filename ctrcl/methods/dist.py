@@ -4,22 +4,18 @@ Huang, You, Wang, Qian, Xu: "Knowledge distillation from a stronger teacher", Ne
 classes the term per pixel has no gradient.
 """
 
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
 from ctrcl.losses.divergence import softened
+from ctrcl.losses.shapes import Logits, Scalar, Valid
 from ctrcl.losses.targets import mean_where, wide
-from ctrcl.methods.base import OfflineMethod, OfflineOptions, Step, Terms
+from ctrcl.methods.base import OfflineMethod, OfflineOptions, Step
 from ctrcl.models.students import Prediction
 
 
-def dist(
-    student: Float[Tensor, "b k *hw"],
-    teacher: Float[Tensor, "b k *hw"],
-    temperature: float = 1.0,
-    valid: Bool[Tensor, "b *hw"] | None = None,
-) -> Float[Tensor, ""]:
+def dist(student: Logits, teacher: Logits, temperature: float = 1.0, valid: Valid | None = None) -> Scalar:
     """T^2 [1 - Pearson per pixel over classes + 1 - Pearson per class over all pixels of the batch], both means.
 
     Correlated are the softmaxes at temperature T. With two classes the correlation within a pixel is 1 or -1, so the
@@ -35,10 +31,7 @@ def dist(
 
 
 def _pearson(
-    x: Float[Tensor, "b k n"],
-    y: Float[Tensor, "b k n"],
-    over: tuple[int, ...],
-    valid: Bool[Tensor, "b *hw"] | None = None,
+    x: Float[Tensor, "b k n"], y: Float[Tensor, "b k n"], over: tuple[int, ...], valid: Valid | None = None
 ) -> Float[Tensor, "*rest"]:
     """Correlation over some dimensions, of the pixels that count; 0 where one side is constant."""
     if valid is None:
@@ -65,7 +58,6 @@ class DIST(OfflineMethod):
 
         temperature: float = Field(1.0, gt=0)
 
-    def terms(self, name: str, student: Prediction, teacher: Prediction, step: Step) -> Terms:
-        """`dist`."""
-        o = self.options
-        return {"dist": o.weight * dist(student.log_probabilities, teacher.offered, o.temperature, step.valid)}
+    def loss(self, name: str, student: Prediction, teacher: Prediction, step: Step) -> Tensor:
+        """`dist`, over the pixels that count."""
+        return dist(student.log_probabilities, teacher.offered, self.options.temperature, step.valid)

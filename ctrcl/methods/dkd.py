@@ -5,25 +5,26 @@ second part is zero.
 """
 
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
 from ctrcl.losses.divergence import kl, softened
+from ctrcl.losses.shapes import Index, Logits, Scalar, Target
 from ctrcl.losses.targets import IGNORE, class_index, wide
-from ctrcl.methods.base import OfflineMethod, OfflineOptions, Step, Terms, Weight
+from ctrcl.methods.base import OfflineMethod, OfflineOptions, Step, Weight
 from ctrcl.models.students import Prediction
 
 
 def dkd(
-    student: Float[Tensor, "b k *hw"],
-    teacher: Float[Tensor, "b k *hw"],
-    target: Integer[Tensor, "b *hw"],
+    student: Logits,
+    teacher: Logits,
+    target: Target,
     alpha: float = 1.0,
     beta: float = 8.0,
     temperature: float = 4.0,
     ignore: int = IGNORE,
-) -> Float[Tensor, ""]:
+) -> Scalar:
     """T^2 [alpha KL(b_t || b_s) + beta KL(q_t || q_s)], mean over the pixels that count.
 
     b = [p_y, 1 - p_y] is the network's certainty of the true class, q is the softmax over the other classes. With
@@ -37,9 +38,7 @@ def dkd(
     return (temperature**2 * (alpha * target_part + beta * other_part)).to(student.dtype)  # DKD, equation 7
 
 
-def _decoupled(
-    logits: Float[Tensor, "b k *hw"], index: Integer[Tensor, "b 1 *hw"]
-) -> tuple[Float[Tensor, "b 2 *hw"], Float[Tensor, "b k *hw"]]:
+def _decoupled(logits: Logits, index: Index) -> tuple[Float[Tensor, "b 2 *hw"], Logits]:
     """Logarithms of [p_y, 1 - p_y] and of the softmax over k != y, where class y stands with -inf."""
     others = logits.scatter(1, index, -torch.inf)
     pair = torch.cat([logits.gather(1, index), others.logsumexp(1, keepdim=True)], 1)
@@ -63,8 +62,7 @@ class DKD(OfflineMethod):
         beta: float = Field(8.0, ge=0)
         temperature: float = Field(4.0, gt=0)
 
-    def terms(self, name: str, student: Prediction, teacher: Prediction, step: Step) -> Terms:
+    def loss(self, name: str, student: Prediction, teacher: Prediction, step: Step) -> Tensor:
         """`dkd`."""
         o = self.options
-        loss = dkd(student.log_probabilities, teacher.offered, step.target, o.alpha, o.beta, o.temperature)
-        return {"dkd": o.weight * loss}
+        return dkd(student.log_probabilities, teacher.offered, step.target, o.alpha, o.beta, o.temperature)

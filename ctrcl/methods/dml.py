@@ -4,17 +4,14 @@ Zhang, Xiang, Hospedales, Lu: "Deep mutual learning", CVPR 2018; fidelity `exact
 """
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
 from ctrcl.losses.divergence import softened
+from ctrcl.losses.shapes import Logits, Maps, Target
 from ctrcl.methods.base import SoftLabelMethod
 
 
 @torch.no_grad()
-def dml(
-    logits: Float[Tensor, "b k *hw"], target: Int[Tensor, "b *hw"] | None = None, temperature: float = 1.0
-) -> Float[Tensor, "b k *hw"]:
+def dml(logits: Logits, target: Target | None = None, temperature: float = 1.0) -> Logits:
     """The softmax, right or wrong; the target is not used."""
     return softened(logits, temperature).softmax(1)
 
@@ -27,6 +24,6 @@ class DML(SoftLabelMethod):
     equation = "{alpha} KL(p_peer || p)"
     fidelity = "exact"
 
-    def soft_label(self, logits: Float[Tensor, "b k h w"], target: Int[Tensor, "b h w"]) -> Float[Tensor, "b k h w"]:
+    def soft_label(self, logits: Maps, target: Target) -> Maps:
         """The softmax; the target is not used."""
         return dml(logits, target, self.options.temperature)

@@ -10,24 +10,21 @@ from torch import Tensor, nn
 
 from ctrcl.losses.divergence import kd
 from ctrcl.losses.features import attention_difference, dots, truth_on_grid, unit, widened
+from ctrcl.losses.shapes import Feature, Scalar, TeacherFeature
 from ctrcl.losses.targets import IGNORE
 from ctrcl.methods.base import OfflineMethod, OfflineOptions, Stage, Step, Terms
 from ctrcl.models.students import Prediction
 
 
-def emkd_importance(student: Float[Tensor, "b c h w"], teacher: Float[Tensor, "b d H W"]) -> Float[Tensor, ""]:
+def emkd_importance(student: Feature, teacher: TeacherFeature) -> Scalar:
     """Mean over images of ||A_s - A_t||^2, with importance maps A = vec(mean_c F^4) / ||.||."""
     difference = attention_difference(student, teacher, 4)
     return difference.square().sum(1).mean().to(student.dtype)
 
 
 def emkd_region(
-    student: Float[Tensor, "b c h w"],
-    teacher: Float[Tensor, "b d H W"],
-    target: Integer[Tensor, "b Y X"],
-    classes: int,
-    ignore: int = IGNORE,
-) -> Float[Tensor, ""]:
+    student: Feature, teacher: TeacherFeature, target: Integer[Tensor, "b Y X"], classes: int, ignore: int = IGNORE
+) -> Scalar:
     """Squared difference of the cosines between the mean features of two classes, summed over pairs, mean over images.
 
     The pairs are those of classes i < j that an image holds on the features' grid; one with fewer than two costs 0.
@@ -40,7 +37,7 @@ def emkd_region(
     return (difference.square().where(pairs, 0).sum() / own.shape[0]).to(student.dtype)
 
 
-def _region_affinity(features: Float[Tensor, "b c h w"], truth: Float[Tensor, "b k n"]) -> Float[Tensor, "b k k"]:
+def _region_affinity(features: Feature, truth: Float[Tensor, "b k n"]) -> Float[Tensor, "b k k"]:
     """Cosines between the mean features of the classes."""
     means = dots(truth, features.flatten(2).mT) / truth.sum(2, keepdim=True).clamp_min(1)
     return dots(unit(means, 2), unit(means, 2).mT)
@@ -64,12 +61,12 @@ class EMKD(OfflineMethod):
 
     def terms(self, name: str, student: Prediction, teacher: Prediction, step: Step) -> Terms:
         """`kd`, `importance`, `regions`."""
-
-        def loss(own: Tensor, theirs: Tensor, _: nn.Module) -> Tensor:
-            region = emkd_region(own, theirs, step.target, self.classes)
-            return torch.stack([emkd_importance(own, theirs), region])
-
         soft = kd(student.log_probabilities, teacher.offered, self.options.temperature, step.valid)
-        found = (soft, *self.over_stages(loss, name, student, teacher).unbind())
-        weights = zip(("kd", "importance", "regions"), self.options.weights, found, strict=True)
-        return {n: w * term for n, w, term in weights}
+        found = (soft, *self.loss(name, student, teacher, step).unbind())
+        names = ("kd", "importance", "regions")
+        return {n: w * term for n, w, term in zip(names, self.options.weights, found, strict=True)}
+
+    def stage_loss(self, own: Tensor, theirs: Tensor, module: nn.Module, step: Step) -> Tensor:
+        """`emkd_importance` and `emkd_region`."""
+        region = emkd_region(own, theirs, step.target, self.classes)
+        return torch.stack([emkd_importance(own, theirs), region])

@@ -7,8 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ctrcl.losses.features import Projection, mean_squared_error
-from ctrcl.methods.base import OfflineMethod, OfflineOptions, Stage, Step, Terms
-from ctrcl.models.students import Prediction
+from ctrcl.methods.base import OfflineMethod, OfflineOptions, Stage, Step
 
 
 class FitNet(OfflineMethod):
@@ -29,10 +28,6 @@ class FitNet(OfflineMethod):
         """The regressor."""
         return Projection(own, theirs)
 
-    def terms(self, name: str, student: Prediction, teacher: Prediction, step: Step) -> Terms:
-        """`fitnet`."""
-
-        def loss(own: Tensor, theirs: Tensor, project: nn.Module) -> Tensor:
-            return mean_squared_error(project(own), theirs)
-
-        return {"fitnet": self.options.weight * self.over_stages(loss, name, student, teacher)}
+    def stage_loss(self, own: Tensor, theirs: Tensor, module: nn.Module, step: Step) -> Tensor:
+        """Mean squared error after the regressor."""
+        return mean_squared_error(module(own), theirs)

@@ -10,25 +10,19 @@ regions are squares of 16 pixels; the mean of both levels, weight 1.
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Integer
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ctrcl.losses.divergence import softened
 from ctrcl.losses.features import Projection, matched, mean_squared_error
+from ctrcl.losses.shapes import Maps, Target, Valid
 from ctrcl.losses.targets import IGNORE, class_index
 from ctrcl.methods.base import PAIRS, Method, Shape, SoftLabelOptions, Stage, Step, Terms, distillation_loss
 
 
 @torch.no_grad()
-def better(
-    own: Float[Tensor, "b k h w"],
-    peer: Float[Tensor, "b k h w"],
-    target: Integer[Tensor, "b h w"],
-    cell: int = 1,
-    ignore: int = IGNORE,
-) -> Bool[Tensor, "b h w"]:
+def better(own: Maps, peer: Maps, target: Target, cell: int = 1, ignore: int = IGNORE) -> Valid:
     """Where the peer's cross-entropy is the lower one, so that it may teach (Zhu et al., arXiv 2307.12574, BSD).
 
     Compared at every pixel, or as a mean over square regions of `cell` pixels a side.

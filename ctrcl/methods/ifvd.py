@@ -9,18 +9,14 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ctrcl.losses.features import dots, truth_on_grid, unit, widened
+from ctrcl.losses.shapes import Feature, Scalar, TeacherFeature
 from ctrcl.losses.targets import IGNORE, mean_where
-from ctrcl.methods.base import OfflineMethod, OfflineOptions, Stage, Step, Terms
-from ctrcl.models.students import Prediction
+from ctrcl.methods.base import OfflineMethod, OfflineOptions, Stage, Step
 
 
 def ifvd(
-    student: Float[Tensor, "b c h w"],
-    teacher: Float[Tensor, "b d H W"],
-    target: Integer[Tensor, "b Y X"],
-    classes: int,
-    ignore: int = IGNORE,
-) -> Float[Tensor, ""]:
+    student: Feature, teacher: TeacherFeature, target: Integer[Tensor, "b Y X"], classes: int, ignore: int = IGNORE
+) -> Scalar:
     """Mean over counted positions of (M_s - M_t)^2, M(x) = cos(F(x), mu_y(x)) with the centre of x's class.
 
     mu_k = sum of F over the class / (their number + 1e-6), per image, and it carries a gradient. A class of a single
@@ -32,7 +28,7 @@ def ifvd(
     return mean_where(difference.square(), counted).to(student.dtype)  # IFVD: mean (M_s - M_t)^2
 
 
-def _variation(features: Float[Tensor, "b c h w"], truth: Float[Tensor, "b k n"]) -> Float[Tensor, "b n"]:
+def _variation(features: Feature, truth: Float[Tensor, "b k n"]) -> Float[Tensor, "b n"]:
     """M: cosine of every position with the centre of its own class."""
     vectors = features.flatten(2)
     centres = dots(truth, vectors.mT) / (truth.sum(2, keepdim=True) + 1e-6)
@@ -53,10 +49,6 @@ class IFVD(OfflineMethod):
         weight: float = Field(20.0, ge=0)
         stages: tuple[Stage, ...] = Field((3,), min_length=1)
 
-    def terms(self, name: str, student: Prediction, teacher: Prediction, step: Step) -> Terms:
+    def stage_loss(self, own: Tensor, theirs: Tensor, module: nn.Module, step: Step) -> Tensor:
         """`ifvd`."""
-
-        def loss(own: Tensor, theirs: Tensor, _: nn.Module) -> Tensor:
-            return ifvd(own, theirs, step.target, self.classes)
-
-        return {"ifvd": self.options.weight * self.over_stages(loss, name, student, teacher)}
+        return ifvd(own, theirs, step.target, self.classes)

@@ -5,9 +5,10 @@ Hinton, Vinyals, Dean: "Distilling the knowledge in a neural network", arXiv 150
 """
 
 from pydantic import Field
+from torch import Tensor
 
 from ctrcl.losses.divergence import kd
-from ctrcl.methods.base import OfflineMethod, OfflineOptions, Step, Terms
+from ctrcl.methods.base import OfflineMethod, OfflineOptions, Step
 from ctrcl.models.students import Prediction
 
 
@@ -25,7 +26,6 @@ class KD(OfflineMethod):
 
         temperature: float = Field(2.0, gt=0)
 
-    def terms(self, name: str, student: Prediction, teacher: Prediction, step: Step) -> Terms:
-        """`kd`."""
-        o = self.options
-        return {"kd": o.weight * kd(student.log_probabilities, teacher.offered, o.temperature, step.valid)}
+    def loss(self, name: str, student: Prediction, teacher: Prediction, step: Step) -> Tensor:
+        """`kd`, over the pixels that count."""
+        return kd(student.log_probabilities, teacher.offered, self.options.temperature, step.valid)

@@ -8,18 +8,15 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Integer
 from pydantic import Field
-from torch import Tensor
 
+from ctrcl.losses.shapes import Logits, Target
 from ctrcl.losses.targets import IGNORE, class_index, one_hot, wide
 from ctrcl.methods.base import Method, SoftLabelOptions, Step, Terms, distillation_loss
 
 
 @torch.no_grad()
-def kdcl_naive(
-    logits: Sequence[Float[Tensor, "b k *hw"]], target: Integer[Tensor, "b *hw"], ignore: int = IGNORE
-) -> Float[Tensor, "b k *hw"]:
+def kdcl_naive(logits: Sequence[Logits], target: Target, ignore: int = IGNORE) -> Logits:
     """KDCL-Naive: at every pixel the logits of the student with the lowest cross-entropy (the first of equals)."""
     stacked, index = torch.stack(list(logits)), class_index(target, ignore)[0]
     costs = -stacked.log_softmax(2).gather(2, index.expand(len(stacked), *index.shape))
@@ -28,21 +25,14 @@ def kdcl_naive(
 
 
 @torch.no_grad()
-def kdcl_minlogit(
-    logits: Sequence[Float[Tensor, "b k *hw"]], target: Integer[Tensor, "b *hw"], ignore: int = IGNORE
-) -> Float[Tensor, "b k *hw"]:
+def kdcl_minlogit(logits: Sequence[Logits], target: Target, ignore: int = IGNORE) -> Logits:
     """KDCL-MinLogit: z_t^(j) = min_i (z_i^(j) - z_i^(y)); its cross-entropy is at most the least of all students'."""
     index = class_index(target, ignore)[0]
     return torch.stack([z - z.gather(1, index) for z in logits]).amin(0)
 
 
 @torch.no_grad()
-def kdcl_linear(
-    logits: Sequence[Float[Tensor, "b k *hw"]],
-    target: Integer[Tensor, "b *hw"],
-    halvings: int = 16,
-    ignore: int = IGNORE,
-) -> Float[Tensor, "b k *hw"]:
+def kdcl_linear(logits: Sequence[Logits], target: Target, halvings: int = 16, ignore: int = IGNORE) -> Logits:
     """KDCL-Linear, for two students: at every pixel the convex combination of the logits with the least cross-entropy.
 
     The cross-entropy is convex in the share of the first, so the sign of its slope, sum_k p_k (d_k - d_y) with d the
@@ -62,9 +52,7 @@ def kdcl_linear(
 
 
 @torch.no_grad()
-def kdcl_general(
-    logits: Sequence[Float[Tensor, "b k *hw"]], target: Integer[Tensor, "b *hw"], ignore: int = IGNORE
-) -> Float[Tensor, "b k *hw"]:
+def kdcl_general(logits: Sequence[Logits], target: Target, ignore: int = IGNORE) -> Logits:
     """KDCL-General: ln of the mean of the probabilities, weighted so that the error over the batch is least.
 
     Weights C^-1 1 / (1^T C^-1 1) with C_ij = mean <p_i - y, p_j - y>, clipped at 0 and normalised again; equal

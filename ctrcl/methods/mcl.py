@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from ctrcl.losses.divergence import kd
 from ctrcl.losses.features import dots, resize_to_match
+from ctrcl.losses.shapes import Scalar
 from ctrcl.losses.targets import IGNORE, mean_where, reduce_to, wide
 from ctrcl.methods import base
 from ctrcl.methods.base import Method, Shape, Stage, Step, Terms
@@ -24,10 +25,10 @@ from ctrcl.methods.base import Method, Shape, Stage, Step, Terms
 class MutualContrast(NamedTuple):
     """The four terms of MCL; the authors weight them 0.1 (vcl), 1 (soft_vcl), 0.1 (icl) and 1 (soft_icl)."""
 
-    vcl: Float[Tensor, ""]
-    soft_vcl: Float[Tensor, ""]
-    icl: Float[Tensor, ""]
-    soft_icl: Float[Tensor, ""]
+    vcl: Scalar
+    soft_vcl: Scalar
+    icl: Scalar
+    soft_icl: Scalar
 
 
 def mcl(
@@ -67,7 +68,7 @@ def mcl(
     return MutualContrast(*(torch.stack(each).sum().to(dtype) for each in terms))
 
 
-def _info_nce(similarities: Float[Tensor, "n n"], labels: Integer[Tensor, "n"]) -> Float[Tensor, ""]:
+def _info_nce(similarities: Float[Tensor, "n n"], labels: Integer[Tensor, "n"]) -> Scalar:
     """Mean over anchors (rows) of the mean over positives of -ln softmax; an anchor is no key of its own."""
     itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     positive = (labels.unsqueeze(1) == labels) & (labels != IGNORE) & ~itself

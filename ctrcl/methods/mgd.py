@@ -9,8 +9,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ctrcl.losses.features import widened
-from ctrcl.methods.base import OfflineMethod, OfflineOptions, Stage, Step, Terms
-from ctrcl.models.students import Prediction
+from ctrcl.losses.shapes import Feature, Scalar, TeacherFeature
+from ctrcl.methods.base import OfflineMethod, OfflineOptions, Stage, Step
 
 
 class MaskedGeneration(nn.Module):
@@ -30,15 +30,13 @@ class MaskedGeneration(nn.Module):
             nn.Conv2d(teacher_channels, teacher_channels, 3, padding=1),
         )
 
-    def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
+    def forward(self, features: Feature) -> Float[Tensor, "b d h w"]:
         """The teacher's feature, generated from the positions that remain."""
         draw = torch.rand(features.shape[0], 1, *features.shape[2:], device="cpu").to(features.device)
         return self.generate(self.project(features) * (draw >= self.dropped))  # G(M f(F))
 
 
-def mgd(
-    generated: Float[Tensor, "b c h w"], teacher: Float[Tensor, "b c H W"], alpha: float = 2e-5
-) -> Float[Tensor, ""]:
+def mgd(generated: Feature, teacher: TeacherFeature, alpha: float = 2e-5) -> Scalar:
     """alpha / B times the sum of squared differences between the generated feature and the teacher's.
 
     A sum over channels and positions, as the authors have it: the small alpha belongs to it.
@@ -66,10 +64,6 @@ class MGD(OfflineMethod):
         """The generator of one stage."""
         return MaskedGeneration(own, theirs, self.options.dropped)
 
-    def terms(self, name: str, student: Prediction, teacher: Prediction, step: Step) -> Terms:
-        """`mgd`."""
-
-        def loss(own: Tensor, theirs: Tensor, generate: nn.Module) -> Tensor:
-            return mgd(generate(own), theirs, self.options.weight)
-
-        return {"mgd": self.over_stages(loss, name, student, teacher)}
+    def stage_loss(self, own: Tensor, theirs: Tensor, module: nn.Module, step: Step) -> Tensor:
+        """`mgd` with its weight left to the term."""
+        return mgd(module(own), theirs, alpha=1.0)

@@ -4,24 +4,17 @@ Lan et al.: label revision for distillation, arXiv 2404.03693, 2024; fidelity `f
 """
 
 import torch
-from jaxtyping import Float, Integer
 from pydantic import Field
-from torch import Tensor
 
 from ctrcl.losses.divergence import softened
 from ctrcl.losses.rectification import mix_truth, wrong_pixels
+from ctrcl.losses.shapes import Logits, Maps, Target
 from ctrcl.losses.targets import IGNORE, class_index
 from ctrcl.methods.base import SoftLabelMethod, SoftLabelOptions
 
 
 @torch.no_grad()
-def revised(
-    logits: Float[Tensor, "b k *hw"],
-    target: Integer[Tensor, "b *hw"],
-    eta: float = 0.8,
-    temperature: float = 1.0,
-    ignore: int = IGNORE,
-) -> Float[Tensor, "b k *hw"]:
+def revised(logits: Logits, target: Target, eta: float = 0.8, temperature: float = 1.0, ignore: int = IGNORE) -> Logits:
     """Label revision: wrong pixels mix in so much truth that the true class leads, for every eta below 1.
 
     p' = lambda p + (1 - lambda) onehot(y), lambda = eta / (1 + p_top - p_y); eta = 1 is `rectify` by alignment alone.
@@ -44,8 +37,6 @@ class LabelRevision(SoftLabelMethod):
 
         eta: float = Field(0.8, ge=0, le=1)
 
-    def soft_label(
-        self, logits: Float[Tensor, "b k h w"], target: Integer[Tensor, "b h w"]
-    ) -> Float[Tensor, "b k h w"]:
+    def soft_label(self, logits: Maps, target: Target) -> Maps:
         """The revised label."""
         return revised(logits, target, self.options.eta, self.options.temperature)

@@ -9,23 +9,20 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ctrcl.losses.adversarial import SLOPE, frozen
 from ctrcl.losses.features import dots, widened
+from ctrcl.losses.shapes import Feature, Logits, Scalar, TeacherFeature, Valid
 from ctrcl.losses.targets import wide
 from ctrcl.methods.base import OfflineMethod, OfflineOptions, Shape, Stage, Step, Terms
 from ctrcl.models.students import Prediction
 
 
-def skd_pixel(
-    student: Float[Tensor, "b k *hw"],
-    teacher: Float[Tensor, "b k *hw"],
-    valid: Bool[Tensor, "b *hw"] | None = None,
-) -> Float[Tensor, ""]:
+def skd_pixel(student: Logits, teacher: Logits, valid: Valid | None = None) -> Scalar:
     """Cross-entropy -p_t ln p_s, summed over classes, pixels and batch, divided by the pixels of one image.
 
     So it grows with the batch, as the authors' code does. A pixel that does not count contributes 0.
@@ -38,9 +35,7 @@ def skd_pixel(
     return (per_pixel.sum() / per_pixel[0].numel()).to(student.dtype)  # SKD, pixel-wise: over H W, not over B
 
 
-def skd_pair(
-    student: Float[Tensor, "b c h w"], teacher: Float[Tensor, "b d H W"], scale: float = 0.5
-) -> Float[Tensor, ""]:
+def skd_pair(student: Feature, teacher: TeacherFeature, scale: float = 0.5) -> Scalar:
     """Squared difference of the affinities between all positions, over (h'w')^2, mean over images.
 
     Both are max-pooled first, `scale` of a side (ceil) being the pool's. Affinities are dot products of unit vectors
@@ -52,7 +47,7 @@ def skd_pair(
     return (of_student - of_teacher).square().mean().to(student.dtype)  # SKD, pair-wise: 1 / (h'w')^2
 
 
-def _affinity(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n n"]:
+def _affinity(features: Feature) -> Float[Tensor, "b n n"]:
     vectors = features.flatten(2)
     unit = vectors / (vectors.detach().norm(dim=1, keepdim=True) + 1e-8)
     return dots(unit.mT, unit)
@@ -69,19 +64,15 @@ class Critic(nn.Module):
             self.look.extend([nn.Conv2d(fewer, more, 4, stride=2, padding=1), nn.LeakyReLU(SLOPE)])
         self.judge = nn.Linear(widths[-1], 1)
 
-    def forward(self, maps: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
+    def forward(self, maps: Feature) -> Float[Tensor, " b"]:
         """Scores without bounds; the higher, the more like the teacher."""
         with torch.autocast(maps.device.type, enabled=False):
             return self.judge(self.look(maps.to(self.judge.weight.dtype)).mean((2, 3)))[:, 0]
 
 
 def wgan_critic(
-    critic: nn.Module,
-    real: Float[Tensor, "b c h w"],
-    fake: Float[Tensor, "b c h w"],
-    penalty: float = 10.0,
-    source: torch.Generator | None = None,
-) -> Float[Tensor, ""]:
+    critic: nn.Module, real: Feature, fake: Feature, penalty: float = 10.0, source: torch.Generator | None = None
+) -> Scalar:
     """mean c(fake) - mean c(real) + penalty (|gradient of c| - 1)^2 between them; only the critic gets a gradient.
 
     Args:
@@ -96,7 +87,7 @@ def wgan_critic(
     return critic(fake).mean() - critic(real).mean() + penalty * excess.square().mean()
 
 
-def wgan_generator(critic: nn.Module, fake: Float[Tensor, "b c h w"]) -> Float[Tensor, ""]:
+def wgan_generator(critic: nn.Module, fake: Feature) -> Scalar:
     """-mean c(fake); its gradient reaches the maps and not the critic."""
     return -frozen(critic, fake).mean()
 
@@ -123,14 +114,14 @@ class SKD(OfflineMethod):
 
     def terms(self, name: str, student: Prediction, teacher: Prediction, step: Step) -> Terms:
         """`pixels`, `pairs`, `holistic` and `critic`."""
-        scale, (pixel, pair, holistic) = self.options.scale, self.options.weights
-
-        def loss(own: Tensor, theirs: Tensor, _: nn.Module) -> Tensor:
-            return skd_pair(own, theirs, scale)
-
+        pixel, pair, holistic = self.options.weights
         return {
             "pixels": pixel * skd_pixel(student.log_probabilities, teacher.offered, step.valid),
-            "pairs": pair * self.over_stages(loss, name, student, teacher),
+            "pairs": pair * self.loss(name, student, teacher, step),
             "holistic": holistic * wgan_generator(self.critics[name], student.logits),
             "critic": holistic * wgan_critic(self.critics[name], teacher.logits, student.logits),
         }
+
+    def stage_loss(self, own: Tensor, theirs: Tensor, module: nn.Module, step: Step) -> Tensor:
+        """`skd_pair`."""
+        return skd_pair(own, theirs, self.options.scale)

@@ -4,19 +4,16 @@ Label augmentation, as in knowledge adjustment; fidelity `formula`.
 """
 
 import torch
-from jaxtyping import Float, Integer
-from torch import Tensor
 
 from ctrcl.losses.divergence import softened
 from ctrcl.losses.rectification import wrong_pixels
+from ctrcl.losses.shapes import Logits, Maps, Target
 from ctrcl.losses.targets import IGNORE, class_index
 from ctrcl.methods.base import SoftLabelMethod
 
 
 @torch.no_grad()
-def swapped(
-    logits: Float[Tensor, "b k *hw"], target: Integer[Tensor, "b *hw"], temperature: float = 1.0, ignore: int = IGNORE
-) -> Float[Tensor, "b k *hw"]:
+def swapped(logits: Logits, target: Target, temperature: float = 1.0, ignore: int = IGNORE) -> Logits:
     """Label augmentation: where the prediction is wrong, its probability and the true class's change places."""
     p, index = softened(logits, temperature).softmax(1), class_index(target, ignore)[0]
     top = logits.max(1, keepdim=True).indices
@@ -32,8 +29,6 @@ class LabelSwap(SoftLabelMethod):
     equation = "{alpha} KL(p_peer, where wrong with p_top and p_y swapped || p)"
     fidelity = "formula"
 
-    def soft_label(
-        self, logits: Float[Tensor, "b k h w"], target: Integer[Tensor, "b h w"]
-    ) -> Float[Tensor, "b k h w"]:
+    def soft_label(self, logits: Maps, target: Target) -> Maps:
         """The swapped label."""
         return swapped(logits, target, self.options.temperature)
