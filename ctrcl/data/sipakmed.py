@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ctrcl.data import Benchmark, Case
-from ctrcl.data.pairs import AGAIN, picture, present, unreadable
+from ctrcl.data.pairs import AGAIN, decoding, picture, present
 from ctrcl.io import UserError
 
 KINDS = ("Dyskeratotic", "Koilocytotic", "Metaplastic", "Parabasal", "Superficial-Intermediate")
@@ -100,12 +100,10 @@ def filled(polygon: np.ndarray, path: Path, image_path: Path, size: tuple[int, .
 
 def points(path: Path) -> np.ndarray:
     """The corners x, y of an outline; fewer than three, or anything else than numbers, is a `UserError`."""
-    try:
+    with decoding(path):
         corners = np.array([line.split(",") for line in path.read_text().splitlines() if line.strip()], dtype=float)
-    except (OSError, ValueError) as error:
-        raise unreadable(path, error) from None
-    if corners.shape[1:] != (2,) or len(np.unique(corners, axis=0)) < 3 or not np.isfinite(corners).all():
-        raise unreadable(path, ValueError("no polygon of lines x,y"))
+        if corners.shape[1:] != (2,) or len(np.unique(corners, axis=0)) < 3 or not np.isfinite(corners).all():
+            raise ValueError("no polygon of lines x,y")
     return corners
 
 
