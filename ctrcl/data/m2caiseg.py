@@ -63,7 +63,7 @@ def ids(folder: Path) -> list[str]:
 
 
 def read(folder: Path, id: str) -> Case:
-    """One case: image H W 3 uint8, label H W uint8; a missing, damaged or invalid file is a `UserError`."""
+    """One case: image H W 3 uint8, label H W uint8; an invalid file is a `UserError`."""
     part, _, number = id.partition("-")
     image_path, mask_path = (folder / name.format(number) for name in names(folder, part))
     image, mask = picture(image_path, "RGB"), picture(mask_path, "RGB")

@@ -73,7 +73,7 @@ def split(folder: Path) -> dict[str, list[str]]:
 
 
 def read(folder: Path, id: str) -> Case:
-    """One cell: image H W 3 uint8, label H W uint8; a missing, damaged or invalid file is a `UserError`."""
+    """One cell: image H W 3 uint8, label H W uint8; an invalid file is a `UserError`."""
     image_path, *outlines = files(folder, id)
     image, polygons = picture(image_path, "RGB"), [points(path) for path in outlines]
     cell, nucleus = (filled(*outline, image_path, image.shape[:2]) for outline in zip(polygons, outlines, strict=True))
