@@ -33,7 +33,7 @@ def advised(error: OSError, place: Path | str = "") -> str:
 
 
 def progress(iterable: Iterable[Any] | None = None, **options: Any) -> Any:
-    """A tqdm bar over `iterable`, with tqdm's options; where stderr is no terminal, a line at most every ten seconds."""
+    """A tqdm bar over `iterable`, with tqdm's options; without a terminal, a line at most every ten seconds."""
     from tqdm import tqdm
 
     if sys.stderr.isatty():

@@ -80,6 +80,7 @@ UNDETECTABLE = {
     r"(synapse|synapse, BTCV|flare22): (\w+)/\S+ swapped with \2/\S+": "two patients may share grid and place",
     r"acdc, h5: \S+_slice_\d.h5 swapped with \S+_slice_\d.h5": "a slice does not state its place",
     r"synapse, TransUNet: \S+\.npz swapped with \S+\.npz": "a slice does not state its place",
+    r"acdc, h5: \S+ image in Hounsfield units": "intensities of MRI have no unit",
     r"sipakmed(, \w+)*( photographs)?: \S+\.bmp (swapped with \S+\.bmp|picture (turned|resized)|[A-Z]+ instead)": (
         "outlines fit into every picture that is large enough"
     ),

@@ -410,6 +410,7 @@ def test_near_duplicates_of_kvasir_stay_in_one_part():
     assert all(part_of[a] == part_of[b] for a, b in PAIRS)
 
 
+@pytest.mark.slow
 def test_the_real_kvasir_is_valid_and_its_duplicates_are_found():
     """Eleven training images are test images in another cropping: the official split leaks."""
     report = verify(datasets.get("kvasir-seg"), shared("kvasir-seg"))
@@ -420,6 +421,7 @@ def test_the_real_kvasir_is_valid_and_its_duplicates_are_found():
     assert counted(report.warnings, "143 specks of 4 pixels or less in 143")
 
 
+@pytest.mark.slow
 def test_two_patients_of_the_real_acdc_are_one():
     report = verify(datasets.get("acdc"), shared("acdc"))
     assert not report.errors

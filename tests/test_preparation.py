@@ -11,7 +11,7 @@ from PIL import Image
 from ctrcl import data as datasets
 from ctrcl import phantoms
 from ctrcl.data.preparation import Prepared, cut, prepare
-from ctrcl.io import UserError, sha256
+from ctrcl.io import UserError, progress, sha256
 
 
 def chosen(split, folder):
@@ -126,3 +126,10 @@ def test_resizing_keeps_pixel_centres_aligned():
     ramp = np.tile(np.arange(16, dtype=np.float32), (16, 1))
     small = np.asarray(Image.fromarray(ramp).resize((8, 8), Image.Resampling.BILINEAR))
     assert np.allclose(small[4, 1:-1], 2 * np.arange(8)[1:-1] + 0.5)
+
+
+def test_progress_without_a_terminal_is_two_lines_of_a_quick_loop(capsys):
+    assert list(progress(range(1000), desc="count", unit="steps")) == list(range(1000))
+    first, last = filter(str.strip, capsys.readouterr().err.splitlines())
+    assert "0 of 1000" in first
+    assert "1000 of 1000" in last

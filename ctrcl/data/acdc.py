@@ -45,7 +45,7 @@ def ids(folder: Path) -> list[str]:
 
 
 def read(folder: Path, id: str) -> Case:
-    """One case: image X Y Z float32, label X Y Z uint8; a missing, damaged or odd file is a `UserError`."""
+    """One case: image X Y Z float32, label X Y Z uint8; an invalid file is a `UserError`."""
     name, _, frame = id.partition("_")
     if patient := patient_folders(folder).get(name):
         image_path, label_path = frame_files(patient, frame)

@@ -22,7 +22,7 @@ WINDOW = (-160.0, 240.0)  # HU
 
 
 def read(folder: Path, id: str) -> Case:
-    """One case: image X Y Z float32 in HU, label X Y Z uint8; a missing, damaged or odd file is a `UserError`."""
+    """One case: image X Y Z float32 in HU, label X Y Z uint8; an invalid file is a `UserError`."""
     image_path, label_path = (folder / name.format(id) for name in NAMES)
     image, label, spacing = read_pair(image_path, label_path)
     return Case(id, id, image, known_labels(label, len(ORGANS), label_path), spacing)

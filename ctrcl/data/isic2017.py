@@ -27,7 +27,7 @@ def ids(folder: Path) -> list[str]:
 
 
 def read(folder: Path, id: str) -> Case:
-    """One case: image H W 3 uint8, label H W uint8 (1 is lesion); a missing, damaged or odd pair is a `UserError`."""
+    """One case: image H W 3 uint8, label H W uint8 (1 is lesion); an invalid pair is a `UserError`."""
     pairs = [[folder / name.format(place).format(id) for name in NAMES] for place in FOLDERS.values()]
     image_path, mask_path = next((pair for pair in pairs if lexists(pair[0])), pairs[0])
     return photograph(id, image_path, mask_path, 2)

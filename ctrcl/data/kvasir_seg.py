@@ -26,7 +26,7 @@ SPECK = 4  # pixels; the largest component that is removed
 
 
 def read(folder: Path, id: str) -> Case:
-    """One case: image H W 3 uint8, label H W uint8 (1 is polyp); a missing, damaged or odd pair is a `UserError`."""
+    """One case: image H W 3 uint8, label H W uint8 (1 is polyp); an invalid pair is a `UserError`."""
     image_path, mask_path = folder / "images" / f"{id}.jpg", folder / "masks" / f"{id}.jpg"
     image, mask = picture(image_path, "RGB"), picture(mask_path, "L")
     same_size(image, mask, image_path, mask_path)

@@ -9,8 +9,8 @@ too, so only what `trainval` alone has (by name and by content) may validate: mo
 
 The table of colours is not published as a file; the one below is what three public readers of the data agree on, but
 for the hook, whose two colours are both taken. Black (outside the endoscope's view) is background, `unknown` a class of
-its own. Some masks are reported to contain a few colours that mix two classes: up to 2 % of an image such pixels take the
-class of the nearest pixel of a known colour, beyond that the file is refused.
+its own. Some masks are reported to contain a few colours that mix two classes: up to 2 % of an image such pixels take
+the class of the nearest pixel of a known colour, beyond that the file is refused.
 """
 
 from pathlib import Path
@@ -63,7 +63,7 @@ def ids(folder: Path) -> list[str]:
 
 
 def read(folder: Path, id: str) -> Case:
-    """One case: image H W 3 uint8, label H W uint8; a missing, damaged or odd file is a `UserError`."""
+    """One case: image H W 3 uint8, label H W uint8; an invalid file is a `UserError`."""
     part, _, number = id.partition("-")
     image_path, mask_path = (folder / name.format(number) for name in names(folder, part))
     image, mask = picture(image_path, "RGB"), picture(mask_path, "RGB")

@@ -5,7 +5,6 @@ resampling, so that the result does not depend on the orientation in which a fil
 """
 
 import logging
-import zlib
 from pathlib import Path
 
 import nibabel as nib
@@ -14,11 +13,13 @@ from isal import igzip, isal_zlib
 from jaxtyping import Float32
 from nibabel.affines import voxel_sizes
 
-from ctrcl.data.pairs import AGAIN, DAMAGED, finite, present, same_size, unreadable
+from ctrcl.data.pairs import AGAIN, decoding, finite, same_size
 from ctrcl.io import UserError
 
-INVALID = (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, nib.wrapstruct.WrapStructError)
-UNREADABLE: tuple[type[Exception], ...] = (*DAMAGED, *INVALID, OverflowError, zlib.error, isal_zlib.error)  # type: ignore[assignment]   # isal's stub says error is no class
+INVALID: tuple[type[Exception], ...] = (  # type: ignore[assignment]   # isal's stub says error is no class
+    *(nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, nib.wrapstruct.WrapStructError),
+    isal_zlib.error,
+)
 logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # what it would repair with a warning is checked here
 
 
@@ -47,19 +48,15 @@ def read_pair(image_path: Path, label_path: Path) -> tuple[np.ndarray, np.ndarra
 
 def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Values X Y Z and affine of one NIfTI file in canonical orientation; a bad file is a `UserError`."""
-    present(path)
-    try:
+    with decoding(path, *INVALID), np.errstate(all="ignore"):  # for an invalid affine
         raw = inflated(path)
-        with np.errstate(all="ignore"):  # for an invalid affine
-            stored = parsed(raw)
-            check(stored, raw, path)
+        stored = parsed(raw)
+        check(stored, raw, path)
         turned = nib.as_closest_canonical(stored)
         values = np.asanyarray(turned.dataobj)
         if values.dtype.kind not in "fiu":
             raise ValueError("no numbers")
         return values, turned.affine
-    except UNREADABLE as error:
-        raise unreadable(path, error) from None
 
 
 def inflated(path: Path) -> bytes:

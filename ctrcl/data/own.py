@@ -35,7 +35,7 @@ def ids(folder: Path) -> list[str]:
 
 
 def read(folder: Path, id: str, classes: int) -> Case:
-    """One case: image H W 3 uint8, label H W uint8; a missing, damaged or odd pair is a `UserError`."""
+    """One case: image H W 3 uint8, label H W uint8; an invalid pair is a `UserError`."""
     places = [folder / "images" / f"{id}{suffix}" for suffix in SUFFIXES]
     image = next((path for path in places if lexists(path)), places[0])
     return photograph(id, image, folder / "masks" / f"{id}.png", classes)

@@ -3,7 +3,8 @@
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ from ctrcl.data import Case
 from ctrcl.io import UserError
 
 AGAIN = "fetch the data set again"
-DAMAGED = (OSError, ValueError, TypeError, KeyError, IndexError, RuntimeError, EOFError, MemoryError, SyntaxError)
+DAMAGED: tuple[type[Exception], ...] = (
+    *(OSError, ValueError, TypeError, KeyError, IndexError, RuntimeError, EOFError, MemoryError, SyntaxError),
+    *(OverflowError, Image.DecompressionBombError, zipfile.BadZipFile, zlib.error),
+)
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF")  # of data sets; Pillow knows more, and runs Ghostscript for one of them
 
 
@@ -65,10 +69,15 @@ def present(path: Path) -> Path:
     return path
 
 
-def unreadable(path: Path, error: Exception) -> UserError:
-    """The error for a file that is damaged, with the library's reason on the same line."""
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return UserError(f"{path} is damaged or cut short ({reason}); {AGAIN}")
+@contextmanager
+def decoding(path: Path, *errors: type[Exception]) -> Iterator[None]:
+    """Turns what a library raises over a damaged file, `DAMAGED` or `errors`, into a `UserError`; a missing one too."""
+    present(path)
+    try:
+        yield
+    except (*DAMAGED, *errors) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path} is damaged or cut short ({reason}); {AGAIN}") from None
 
 
 def picture(path: Path, mode: str | None) -> UInt8[np.ndarray, "h w ..."]:
@@ -76,14 +85,10 @@ def picture(path: Path, mode: str | None) -> UInt8[np.ndarray, "h w ..."]:
 
     A file that cannot be decoded to its end is a `UserError`, and so is one of more than 8 bits.
     """
-    present(path)
-    try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as file:
-            if file.mode[0] in "IF":
-                raise UserError(f"{path} has more than 8 bits a channel (mode {file.mode}); convert it to 8")
-            return np.array(file.convert(mode) if mode else file)
-    except (*DAMAGED, Image.DecompressionBombError) as error:
-        raise unreadable(path, error) from None
+    with decoding(path), warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as file:
+        if file.mode[0] in "IF":
+            raise UserError(f"{path} has more than 8 bits a channel (mode {file.mode}); convert it to 8")
+        return np.array(file.convert(mode) if mode else file)
 
 
 def photograph(id: str, image_path: Path, mask_path: Path, classes: int) -> Case:
@@ -106,8 +111,8 @@ def arrays(path: Path, highest: int, axes: int) -> tuple[np.ndarray, np.ndarray]
     """
     import h5py
 
-    try:
-        with open(present(path), "rb") as raw:
+    with decoding(path):
+        with open(path, "rb") as raw:
             opened: Any = h5py.File(path) if path.suffix == ".h5" else np.load(raw, allow_pickle=False)
             with opened as file:
                 image, label = file["image"][:], file["label"][:]
@@ -115,8 +120,6 @@ def arrays(path: Path, highest: int, axes: int) -> tuple[np.ndarray, np.ndarray]
             raise ValueError("no numbers")
         if image.ndim != axes or label.ndim != axes or not image.size:
             raise ValueError(f"image {image.shape} and label {label.shape} should have {axes} axes")
-    except (*DAMAGED, zipfile.BadZipFile, zlib.error) as error:
-        raise unreadable(path, error) from None
     same_size(image, label, path, path)
     image, label = finite(image, path), known_labels(label, highest, path)
     return image.reshape(-1, *image.shape[-2:]), label.reshape(-1, *label.shape[-2:])

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ctrcl.data import Benchmark, Case
-from ctrcl.data.pairs import AGAIN, picture, present, unreadable
+from ctrcl.data.pairs import AGAIN, decoding, picture, present
 from ctrcl.io import UserError
 
 KINDS = ("Dyskeratotic", "Koilocytotic", "Metaplastic", "Parabasal", "Superficial-Intermediate")
@@ -73,7 +73,7 @@ def split(folder: Path) -> dict[str, list[str]]:
 
 
 def read(folder: Path, id: str) -> Case:
-    """One cell: image H W 3 uint8, label H W uint8; a missing, damaged or odd file is a `UserError`."""
+    """One cell: image H W 3 uint8, label H W uint8; an invalid file is a `UserError`."""
     image_path, *outlines = files(folder, id)
     image, polygons = picture(image_path, "RGB"), [points(path) for path in outlines]
     cell, nucleus = (filled(*outline, image_path, image.shape[:2]) for outline in zip(polygons, outlines, strict=True))
@@ -100,12 +100,10 @@ def filled(polygon: np.ndarray, path: Path, image_path: Path, size: tuple[int, .
 
 def points(path: Path) -> np.ndarray:
     """The corners x, y of an outline; fewer than three, or anything else than numbers, is a `UserError`."""
-    try:
+    with decoding(path):
         corners = np.array([line.split(",") for line in path.read_text().splitlines() if line.strip()], dtype=float)
-    except (OSError, ValueError) as error:
-        raise unreadable(path, error) from None
-    if corners.shape[1:] != (2,) or len(np.unique(corners, axis=0)) < 3 or not np.isfinite(corners).all():
-        raise unreadable(path, ValueError("no polygon of lines x,y"))
+        if corners.shape[1:] != (2,) or len(np.unique(corners, axis=0)) < 3 or not np.isfinite(corners).all():
+            raise ValueError("no polygon of lines x,y")
     return corners
 
 

@@ -22,8 +22,8 @@ from PIL import Image
 from scipy import ndimage
 
 from ctrcl.data import Benchmark, kvasir_seg
-from ctrcl.data.nifti import UNREADABLE
-from ctrcl.data.pairs import picture
+from ctrcl.data.nifti import INVALID
+from ctrcl.data.pairs import DAMAGED, picture
 from ctrcl.io import UserError, progress
 
 NEAR = 32  # of 256 bits. In Kvasir-SEG 16 pairs of one scene differ in 28 or less, two scenes in 38 or more
@@ -167,7 +167,7 @@ def _check_geometry(report: Report, folder: Path, cases: pd.DataFrame) -> None:
         report.warn(f"spacing {FAR:g} times off the median", cases["id"][stated][off])
     axes: dict[str, str] = {}
     for path in sorted(folder.rglob("*.nii.gz")):
-        with suppress(*UNREADABLE), np.errstate(all="ignore"):
+        with suppress(*DAMAGED, *INVALID), np.errstate(all="ignore"):
             image: Any = nib.load(path)
             known = image.header["qform_code"] or image.header["sform_code"]
             axes[str(path)] = "".join(map(str, nib.aff2axcodes(image.affine))) if known else "none stated"
