@@ -110,8 +110,8 @@ def data_verify(name: str) -> None:
     benchmark = _benchmark(name)
     report = verify(benchmark, benchmark.folder)
     print(report)
-    if report.stops:
-        raise UserError(report.stops[0])
+    if report.errors:
+        raise UserError(report.errors[0])
 
 
 @results.command("verify")

@@ -17,9 +17,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ctrcl.config import Augmentation
+from ctrcl.data import IGNORE
 from ctrcl.data.preparation import Prepared
 
-IGNORE = 255  # the label that losses and metrics leave out
 # of ImageNet, which pretrained backbones expect; grey images get the channels' average
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 POINTS = 4  # a side, of the coarse grid whose displacements bend an image
