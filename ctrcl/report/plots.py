@@ -19,20 +19,20 @@ from ctrcl.report.style import PAGE, STYLE, Drawing, drawing, look, short
 @mpl.rc_context(STYLE)
 def forest(table: Table) -> Drawing:
     """Per student the DSC and its paired difference to the baseline, with 95 % intervals; grey: the margin."""
-    frame, dataset = table.frame, table.frame["dataset"].iloc[0]
-    names = list(frame["experiment"].unique())
-    labels = [fill(short(label), 30) for label in frame["label"].unique()]
+    frame = table.frame.assign(row=table.frame["dataset"] + ", " + table.frame["experiment"])
+    rows, dataset = frame.drop_duplicates("row"), ", ".join(frame["dataset"].unique())
+    names, labels = list(rows["row"]), [fill(short(label), 30) for label in rows["label"]]
     heights = np.array([0.14 + 0.14 * len(label.splitlines()) for label in labels])  # inches
     places = dict(zip(names, heights / 2 - heights.cumsum(), strict=True))
-    alt = f"{dataset}: DSC and difference to the baseline, with intervals, of {', '.join(names)}; see the table."
+    alt = f"{dataset}: DSC and difference to the baseline of {', '.join(rows['experiment'])}; see the table."
     figure = drawing(PAGE, 0.85 + heights.sum(), alt)
     axes = figure.subplots(1, 4, sharey=True)
     for pair, student in zip(axes.reshape(2, 2), ("a", "b"), strict=True):
-        rows = frame[frame["student"] == student].assign(place=frame["experiment"].map(places))
-        whiskers(pair[0], rows, "dsc")
+        mine = frame[frame["student"] == student].assign(place=frame["row"].map(places))
+        whiskers(pair[0], mine, "dsc")
         pair[1].axvspan(-stats.MARGIN, stats.MARGIN, color="#EEEEEE", zorder=0)
         pair[1].axvline(0, color="#999999", linewidth=0.8, linestyle=":")
-        whiskers(pair[1], rows, "difference")
+        whiskers(pair[1], mine, "difference")
         pair[0].set(title=f"student {student}", xlabel="DSC (0 to 1)", ylabel="")
         pair[1].set(title=f"student {student}", xlabel="difference", ylabel="")
     axes[0].set_yticks(list(places.values()), labels)
@@ -54,7 +54,7 @@ def whiskers(ax: Axes, rows: pd.DataFrame, name: str) -> None:
 
 @mpl.rc_context(STYLE)
 def distributions(results: Results, dataset: str) -> Drawing:
-    """DSC of every unit (mean over seeds) under the paper's five: boxes with the units as points."""
+    """DSC of every unit (mean over seeds) under the paper's five: violins with quartiles and the units as points."""
     names = results.main(dataset)
     parts = results.parts(dataset, experiments=names)
     values = pd.concat(
@@ -70,7 +70,7 @@ def distributions(results: Results, dataset: str) -> Drawing:
     ax = figure.subplots()
     palette = {short(results.label(name)): look(name, "").colour for name in names}
     shared: Any = {"data": values, "x": "student", "y": "dsc", "hue": "method", "palette": palette, "ax": ax}
-    sns.boxplot(**shared, fill=False, fliersize=0, linewidth=0.8, gap=0.2)
+    sns.violinplot(**shared, fill=False, inner="quart", cut=0, linewidth=0.8, gap=0.1)
     sns.stripplot(**shared, dodge=True, jitter=False, size=2, alpha=0.4, legend=False)
     ax.set(xlabel="", ylabel="DSC (0 to 1)")
     sns.move_legend(ax, "center left", bbox_to_anchor=(1, 0.5), title=None, frameon=False)

@@ -1,7 +1,7 @@
 """One statistic for every number: a mean over independent units and seeds, both of them random.
 
 The value of a unit (column `patient`: an image, or a patient over frames) under a seed is the mean of a measure over
-the defined cases and classes. An estimate is the mean of these values, a comparison the mean of their paired differences.
+the defined cases and classes. An estimate is the mean of these values, a comparison that of their paired differences.
 Test, intervals and verdict follow from that mean, its standard error and its degrees of freedom, so they agree always.
 `docs/statistics.md` derives it and gives its simulated coverage.
 """

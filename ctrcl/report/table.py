@@ -202,7 +202,7 @@ def _notes(results: Results, dataset: str, frame: pd.DataFrame) -> list[str]:
         f"Brackets: 95 % intervals over units and seeds, both random; verdicts at a margin of {stats.MARGIN} DSC; p: "
         f"Holm over the {tests} comparisons of this table; detectable: the difference found with 80 % power.",
         "Bold: the best DSC of a student with the baseline's networks, where it is better than the runner-up.",
-        "HD95, ASSD: over the defined distances; filled: the grid's diagonal where a class is missed. Boundary: ASSD of "
+        "HD95, ASSD: over the defined distances; filled: the grid's diagonal for a missed class. Boundary: ASSD of "
         "components that touch the other mask. Mislocalised, overlooked: voxels predicted, and true components, that "
         "touch no component of the other mask.",
         "Ensemble: mean of both students' probabilities, at double cost. GFLOPs: a multiply-add counts two. Counted: "
