@@ -36,6 +36,7 @@ def forest(table: Table) -> Drawing:
         pair[0].set(title=f"student {student}", xlabel="DSC (0 to 1)", ylabel="")
         pair[1].set(title=f"student {student}", xlabel="difference", ylabel="")
     axes[0].set_yticks(list(places.values()), labels)
+    axes[0].set_ylim(-heights.sum(), 0)
     note = f"{dataset}: mean and 95 % interval; differences are paired; grey: {stats.MARGIN} DSC, the margin."
     figure.below(" ".join([note, *(n for n in table.notes if n == DRAWN)]))
     return figure

@@ -48,7 +48,7 @@ class Look(NamedTuple):
     @property
     def line(self) -> dict[str, Any]:
         """As keywords of a line."""
-        return {"color": self.colour, "linestyle": self.dash, "marker": self.marker, "markersize": 3}
+        return {"color": self.colour, "linestyle": self.dash, "marker": self.marker, "markersize": 3, "mew": 0}
 
 
 LOOKS = {  # the five of the paper's main comparison

@@ -60,7 +60,9 @@ def losses(results: Results, dataset: str) -> Drawing:
             for name, curve in found.items():
                 if f"{term}_{student}" in curve:
                     banded(ax, curve, f"{term}_{student}", name, short(results.label(name)))
-            ax.set(title=TERMS[term] if student == "a" else "", ylim=(0, None), ylabel="", xlabel="epoch")
+            ax.set(title=TERMS[term] if student == "a" else "", ylabel="", xlabel="epoch")
         row[0].set_ylabel(f"student {student}: loss")
+    for ax in axes[0]:
+        ax.set_ylim(bottom=0)
     finished(figure, f"{dataset}: {spread(found)}.", results, dataset)
     return figure
