@@ -123,12 +123,12 @@ class Comparison:
         ]
         if len(self.frame):
             gap = self.frame["difference"]
-            worst = self.frame.loc[gap.abs().idxmax()]
+            worst = self.frame.iloc[int(gap.abs().to_numpy().argmax())]
             lines += [
                 f"means compared: {len(gap)} (run and student), {int((gap == 0).sum())} identical; mean change "
                 f"{signed(gap.mean(), 4)} DSC",
-                f"largest change: {signed(worst['difference'], 4)} DSC ({worst['dataset']}, {worst['experiment']}, student "
-                f"{worst['student']}: {plain(worst['first'])} and {plain(worst['second'])})",
+                f"largest change: {signed(worst['difference'], 4)} DSC ({worst['dataset']}, {worst['experiment']}, "
+                f"student {worst['student']}: {plain(worst['first'])} and {plain(worst['second'])})",
             ]
         same = len(self.conclusions) - len(self.changed)
         lines.append(f"conclusions (better, worse, undecided): {same} of {len(self.conclusions)} the same")

@@ -1,7 +1,7 @@
 """A table of plain numbers and what is printed of it: HTML, Markdown and LaTeX with notes below."""
 
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def tex(text: str) -> str:
     return "".join(TEX.get(letter, letter) for letter in text)
 
 
-NOTATIONS = {  # how a cell is escaped, and how a bold one is written
+NOTATIONS: dict[str, tuple[Callable[[str], str], str]] = {  # how a cell is escaped, and how a bold one is written
     "html": (html.escape, "<b>{}</b>"),
     "tex": (tex, r"\textbf{{{}}}"),
     "md": (lambda cell: cell.replace("|", "\\|"), "**{}**"),
@@ -74,7 +74,7 @@ def written(part: pd.DataFrame, notation: str) -> pd.DataFrame:
         text = plain(value) if isinstance(value, float) else DASH if value is None else str(value)
         return bold.format(escape(text)) if isinstance(value, Bold) else escape(text)
 
-    return part.map(cell).rename(columns=escape)
+    return part.map(cell).set_axis([escape(name) for name in part.columns], axis=1)
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ class Results:
         self.settings = config.load(self.folder / "params.yaml")
         self._records: dict[tuple[str, str], dict[str, Any]] = {}
         self._rows: dict[tuple[str, str], pd.DataFrame] = {}
+        self._cases: dict[tuple[str, str], frozenset[Any]] = {}  # cases and classes of a run
 
     @classmethod
     def find(cls, preset: str, start: Path = Path()) -> "Results":
@@ -149,7 +150,8 @@ class Results:
                 raise UserError(f"{dataset}: {name} and {experiments[0]} were made with different {odd}; {AGAIN}")
             if (dataset, name) not in self._rows:
                 self._rows[dataset, name] = self._read(dataset, name)
-            _same_cases(self._rows[dataset, name], self._rows[dataset, experiments[0]], place / f"{name}.csv")
+            if self._cases[dataset, name] != self._cases[dataset, experiments[0]]:
+                raise UserError(f"{place}/{name}.csv has other cases than {experiments[0]}.csv; {AGAIN}")
         return {name: self._rows[dataset, name] for name in experiments}
 
     def _read(self, dataset: str, experiment: str) -> pd.DataFrame:
@@ -165,6 +167,10 @@ class Results:
             raise UserError(f"{path} holds seed {seed} of student {student}, which params.yaml does not list; {AGAIN}")
         if self.record(dataset, experiment)["evaluation"]["rows"] != sha256(path):
             raise UserError(f"{path} is not what its run wrote (another checksum); restore it, or {AGAIN}")
+        self._cases[dataset, experiment] = cases = frozenset(zip(rows["case"], rows["class"], strict=True))
+        for key, part in rows.groupby(["seed", "student"]):
+            if len(part) != len(cases) or set(zip(part["case"], part["class"], strict=True)) != cases:
+                raise UserError(f"{path}: seed {key[0]} of student {key[1]} has other cases than the rest; {AGAIN}")
         return rows
 
     def record(self, dataset: str, experiment: str) -> dict[str, Any]:
@@ -248,12 +254,3 @@ def _differing(record: dict[str, Any], other: dict[str, Any]) -> str | None:
         for made in (record, other)
     )
     return next((key for key in one if one[key] != two[key]), None)
-
-
-def _same_cases(rows: pd.DataFrame, first: pd.DataFrame, path: Path) -> None:
-    """Every seed and student has the same cases and classes, once each, as the table's first experiment."""
-    cases = set(first[["case", "class"]].itertuples(index=False, name=None))
-    for (seed, student), part in rows.groupby(["seed", "student"]):
-        here = list(part[["case", "class"]].itertuples(index=False, name=None))
-        if len(here) != len(cases) or set(here) != cases:
-            raise UserError(f"{path}: seed {seed} of student {student} has other cases than the rest; {AGAIN}")

@@ -90,7 +90,8 @@ def grid(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
 
 def means(rows: pd.DataFrame, measures: Sequence[str]) -> dict[str, float]:
     """The estimates of several measures without their errors."""
-    return rows.groupby(["patient", "seed"])[list(measures)].mean().mean().to_dict()
+    found = rows.groupby(["patient", "seed"])[list(measures)].mean().mean()
+    return {str(name): float(value) for name, value in found.items()}
 
 
 def mean(rows: pd.DataFrame, measure: str) -> Estimate:

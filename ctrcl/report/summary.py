@@ -85,7 +85,7 @@ def compact(results: Results, dataset: str, table: str = "main") -> str:
     """A table in Markdown with one row per experiment: DSC, difference to the baseline and verdict of both students."""
     found = tables.main(results, dataset, table)
     rows = found.frame[found.frame["student"] != "ensemble"]
-    lines = {}
+    lines: dict[str, dict[str, str]] = {}
     for row in rows.to_dict("records"):
         line = lines.setdefault(row["experiment"], {"method": short(row["label"])})
         gap = f"{signed(row['difference'])} {row['verdict']}" if row["verdict"] else "–"

@@ -10,10 +10,12 @@ from ctrcl.io import STUDENTS, UserError
 from ctrcl.report import stats
 from ctrcl.report.rendering import DASH, Bold, Table, flat, percent, plain, signed, spanned
 from ctrcl.report.results import DRAWN, Parts, Results
+from ctrcl.report.stats import Estimate
 from ctrcl.report.style import short
 
 PUBLISHED = "published.csv"
 MEANS = ["jac", "mae", "hd95", "assd", "hd95_full", "assd_full", "boundary_error", "mislocalised", "components_missed"]
+Grids = dict[tuple[str, str], pd.DataFrame]  # DSC of units x seeds by experiment and student
 CHANCE = 0.1  # a probe less than this above chance reads no class out of an embedding
 
 
@@ -28,36 +30,35 @@ def main(results: Results, dataset: str, table: str = "main", baseline: str = "a
     if baseline not in names:
         raise UserError(f"the baseline {baseline!r} is not in table {table}; it has: {', '.join(names)}")
     parts = results.parts(dataset, table)
-    rows = [_row(results, dataset, parts, name, student, baseline) for name in names for student in STUDENTS]
+    grids = {key: stats.grid(part, "dsc") for key, part in parts.items()}
+    rows = [_row(results, dataset, parts, grids, name, student, baseline) for name in names for student in STUDENTS]
     frame = pd.DataFrame(rows)
     frame["p_holm"] = stats.holm(frame["p"].to_numpy())
     frame = with_published(frame, results.folder.parent.parent / PUBLISHED, dataset)
     same = results.settings.experiment(baseline).deployed()
     alike = [name for name in names if results.settings.experiment(name).deployed() == same]
-    best = {(_best(frame, parts, alike, student), student) for student in STUDENTS}
+    best = {(_best(frame, grids, alike, student), student) for student in STUDENTS}
     frame["bold"] = [key in best for key in zip(frame["experiment"], frame["student"], strict=True)]
     return Table(
         frame, printed(frame, short(results.label(baseline))), _notes(results, dataset, frame), _sentence(frame)
     )
 
 
-def _row(results: Results, dataset: str, parts: Parts, name: str, student: str, baseline: str) -> dict[str, Any]:
+def _row(
+    results: Results, dataset: str, parts: Parts, grids: Grids, name: str, student: str, baseline: str
+) -> dict[str, Any]:
     """All numbers of one experiment and student."""
     mine, record = parts[name, student], results.record(dataset, name)
     one, seeds = results.settings.experiment(name), list(record["seeds"].values())
     compared = results.baseline_of(dict.fromkeys(e for e, _ in parts), name, baseline)
-    gap = (
-        stats.difference(mine, parts[compared, student], "dsc")
-        if compared
-        else stats.estimate(pd.DataFrame([[np.nan]]))
-    )
+    gap = stats.estimate(grids[name, student] - (grids[compared, student] if compared else np.nan))
     cost = {key: seeds[0][key] for key in ("parameters", "gflops")}
     probes = [seed["collapse"][student] for seed in seeds if student in seed.get("collapse", {})]
     return (
         {"dataset": dataset, "experiment": name, "label": results.label(name), "family": one.family}
         | {key: mine[key].iloc[0] for key in ("student", "network", "kind")}
         | {key: sum(of.values()) if student == "ensemble" else of[student] for key, of in cost.items()}
-        | measures(mine, record["evaluation"]["diagonals"])
+        | measures(mine, stats.estimate(grids[name, student]), record["evaluation"]["diagonals"])
         | {"baseline": compared or "", **flat("difference", gap)}
         | {"verdict": gap.verdict() if compared else "", "p": gap.p, "effect": gap.effect}
         | {"detectable": gap.detectable, "fidelity": one.fidelity, "balance": one.balance}
@@ -65,25 +66,21 @@ def _row(results: Results, dataset: str, parts: Parts, name: str, student: str, 
     )
 
 
-def measures(rows: pd.DataFrame, diagonals: dict[str, float]) -> dict[str, Any]:
+def measures(rows: pd.DataFrame, dsc: Estimate, diagonals: dict[str, float]) -> dict[str, Any]:
     """The measures of one experiment and student, and what counted.
 
     Args:
+        dsc: the estimate of the rows' DSC.
         diagonals: per case, in place of a distance that a missed class leaves undefined (`hd95_full`, `assd_full`).
     """
-    dsc, pairs = stats.mean(rows, "dsc"), rows.groupby(["case", "class"])["dsc"].count()
+    pairs = rows.groupby(["case", "class"])["dsc"].count()
     true, predicted = rows["voxels_true"] > 0, rows["voxels_predicted"] > 0
     missed = true & ~predicted
     full = {f"{name}_full": rows[name].where(~missed, rows["case"].map(diagonals)) for name in ("hd95", "assd")}
-    counts = {
-        "units": dsc.units,
-        "seeds": dsc.seeds,
-        "cases": rows["case"].nunique(),
-        "classes": rows["class"].nunique(),
-    }
+    classes = rows["class"].nunique()
     return (
         flat("dsc", dsc)
-        | counts
+        | {"units": dsc.units, "seeds": dsc.seeds, "cases": rows["case"].nunique(), "classes": classes}
         | {"pairs": len(pairs), "counted": int((pairs > 0).sum())}
         | stats.means(rows.assign(**full), MEANS)
         | {"unit": rows["unit"].iloc[0], "distances": int(rows["hd95"].notna().sum()), "distances_of": int(true.sum())}
@@ -91,13 +88,13 @@ def measures(rows: pd.DataFrame, diagonals: dict[str, float]) -> dict[str, Any]:
     )
 
 
-def _best(frame: pd.DataFrame, parts: Parts, names: list[str], student: str) -> str | None:
+def _best(frame: pd.DataFrame, grids: Grids, names: list[str], student: str) -> str | None:
     """The experiment with the best DSC of a student, where it is better than the runner-up."""
     mine = frame[(frame["student"] == student) & frame["experiment"].isin(names)]
     order = mine.sort_values("dsc", ascending=False, kind="stable")["experiment"]
     if len(order) < 2:
         return None
-    lead = stats.difference(parts[order.iloc[0], student], parts[order.iloc[1], student], "dsc")
+    lead = stats.estimate(grids[order.iloc[0], student] - grids[order.iloc[1], student])
     return order.iloc[0] if lead.verdict() == stats.BETTER else None
 
 
@@ -129,7 +126,7 @@ def printed(frame: pd.DataFrame, baseline: str) -> list[pd.DataFrame]:
     compared = {row["baseline"] for row in rows}
     dsc = [Bold(spanned(row, "dsc")) if row["bold"] else spanned(row, "dsc") for row in rows]
     gaps = ["baseline" if row["experiment"] in compared else spanned(row, "difference", signed) for row in rows]
-    good = {
+    good: dict[str, Any] = {
         "DSC [95 %]": dsc,
         f"to {baseline} [95 %]": gaps,
         "Verdict": [row["verdict"] or DASH for row in rows],
@@ -151,7 +148,7 @@ def printed(frame: pd.DataFrame, baseline: str) -> list[pd.DataFrame]:
         "Overlooked": frame["components_missed"].map(percent),
         "False alarms": frame["false_alarms"],
     }
-    about = {
+    about: dict[str, Any] = {
         "Fidelity": frame["fidelity"],
         "Balance": frame["balance"],
         "Kind": frame["kind"],

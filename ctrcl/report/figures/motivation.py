@@ -86,10 +86,10 @@ def measure(results: Results, dataset: str) -> Table:
         other = next(one for one in KINDS if one != kind)
         worse, better = parts["alone", of[kind]], parts["alone", of[other]]
         gap = stats.difference(worse, better, name)
-        line = {"claim": claim, "measure": words.format(unit=worse["unit"].iloc[0])}
+        line: dict[str, Any] = {"claim": claim, "measure": words.format(unit=worse["unit"].iloc[0])}
         found = {kind: stats.mean(worse, name), other: stats.mean(better, name), "gap": gap}
-        numbers = [flat(key, one) for key, one in found.items()]
-        line |= {key: factor * value for part in numbers for key, value in part.items()}
+        for key, one in found.items():
+            line |= {column: factor * value for column, value in flat(key, one).items()}
         line |= {"of": f"{KINDS[kind]} - {KINDS[other]}", "verdict": claims.verdict(gap, name)}
         lines.append(line)
     frame = pd.DataFrame(lines)

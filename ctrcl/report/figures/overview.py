@@ -91,13 +91,15 @@ def wins(results: Results, student: str, table: str = "main") -> Table:
     """On how many data sets the row's experiment beats the column's."""
     parts = listed(results, table)
     experiments = list(dict.fromkeys(name for name, _ in next(iter(parts.values()))))
-    counts = pd.DataFrame(0, index=pd.Index(experiments, name="experiment"), columns=experiments)
+    wins = np.zeros((len(experiments), len(experiments)), int)
     for of in parts.values():
-        for number, mine in enumerate(experiments):
-            for other in experiments[:number]:
-                verdict = stats.difference(of[mine, student], of[other, student], "dsc").verdict()
-                counts.loc[mine, other] += verdict == stats.BETTER
-                counts.loc[other, mine] += verdict == stats.WORSE
+        grids = [stats.grid(of[name, student], "dsc") for name in experiments]
+        for i, mine in enumerate(grids):
+            for j, other in enumerate(grids[:i]):
+                verdict = stats.estimate(mine - other).verdict()
+                wins[i, j] += verdict == stats.BETTER
+                wins[j, i] += verdict == stats.WORSE
+    counts = pd.DataFrame(wins, index=pd.Index(experiments, name="experiment"), columns=experiments)
     names = {name: short(results.label(name)) for name in experiments}
     wide = counts.rename(index=names, columns=names).rename_axis(index="beats", columns=None).reset_index()
     return Table(counts.reset_index(), [wide], notes(results, list(parts)))
