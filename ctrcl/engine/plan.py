@@ -46,7 +46,7 @@ def method_file(method: str) -> Path:
 def plan(settings: Settings) -> dict[str, Any]:
     """What `dvc.yaml` enumerates, keyed by the names that its stages carry: data sets, trainings, pages."""
     preset, main = settings.preset, list(settings.tables.get("main", {}))
-    found: dict[str, Any] = {"preset": preset, "first": next(iter(main or settings.data))}
+    found: dict[str, Any] = {"first": next(iter(main or settings.data))}
     found |= {"core": SOURCES, "measures": MEASURES, "reading": READING}
     found |= {key: {} for key in ("sets", "train", "distil")}
     for dataset, experiment in settings.runs():
