@@ -118,7 +118,7 @@ def data_verify(name: str) -> None:
 def results_verify(
     preset: Annotated[str | None, typer.Argument(help="a preset that has results; none: the one in force")] = None,
 ) -> None:
-    """Compute every table anew from its rows and compare; name what is missing, left over, edited or unproven."""
+    """Recompute every table from its rows and compare; name what is missing, left over, edited or without provenance."""
     from ctrcl import config
     from ctrcl.report import compare
     from ctrcl.report.results import Results
@@ -146,7 +146,7 @@ def results_compare(
 
 @results.command("index")
 def results_index() -> None:
-    """Write results/README.md anew: links to every executed notebook, table and figure, in the paper's order."""
+    """Write results/README.md: links to every executed notebook, table and figure, in the paper's order."""
     from ctrcl.io import write_text
     from ctrcl.report import summary
 
