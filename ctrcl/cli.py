@@ -118,7 +118,7 @@ def data_verify(name: str) -> None:
 def results_verify(
     preset: Annotated[str | None, typer.Argument(help="a preset that has results; none: the one in force")] = None,
 ) -> None:
-    """Recompute every table from its rows and compare; name what is missing, left over, edited or without provenance."""
+    """Recompute every table from its rows; name what is missing, left over, edited or without provenance."""
     from ctrcl import config
     from ctrcl.report import compare
     from ctrcl.report.results import Results

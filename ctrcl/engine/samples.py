@@ -172,7 +172,7 @@ def _spaces(trained: list[Trained], space: dict[str, np.ndarray]) -> dict[str, n
             both = np.stack([vectors[f"shared_{name}"] for name in one.students])
             for name, points in zip(one.students, _unit(principal(both, COMPONENTS)[0]), strict=True):
                 arrays.setdefault(f"shared_{name}", []).append(points)
-    return {key: np.stack(arrays) for key, arrays in arrays.items()}
+    return {key: np.stack(parts) for key, parts in arrays.items()}
 
 
 def _vectors(one: Trained, space: dict[str, np.ndarray], first: int) -> dict[str, np.ndarray]:
