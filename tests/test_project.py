@@ -136,7 +136,7 @@ def test_git_holds_no_machine_no_patient_and_no_weights():
 
 def test_git_holds_no_leftover_of_a_notebooks_run():
     for path in tracked():
-        if path.suffix == ".ipynb" and "notebooks" == path.relative_to(REPOSITORY).parts[0]:
+        if path.suffix == ".ipynb" and path.relative_to(REPOSITORY).parts[0] == "notebooks":
             shown = subprocess.run(
                 ["git", "show", f"HEAD:{path.relative_to(REPOSITORY).as_posix()}"], cwd=REPOSITORY, capture_output=True
             )
