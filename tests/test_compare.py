@@ -116,7 +116,7 @@ def test_means_and_conclusions_are_those_of_both_folders(template, place):
 def test_equivalent_negligible_and_inconclusive_are_one_conclusion():
     words = [stats.BETTER, stats.WORSE, stats.EQUIVALENT, *stats.NEGLIGIBLE.values(), stats.INCONCLUSIVE]
     frame = pd.DataFrame({"verdict": words, "baseline": "alone", "dataset": "d", "experiment": "e", "student": "a"})
-    assert list(compare._concluded(frame)["conclusion"]) == ["better", "worse", *["undecided"] * 4]
+    assert list(compare._concluded(frame)) == ["better", "worse", *["undecided"] * 4]
 
 
 def test_an_unfinished_reproduction_is_compared_as_far_as_it_is(template, place):

@@ -14,11 +14,11 @@ from ctrcl.io import STUDENTS, UserError
 from ctrcl.report import claims, plots, stats, style
 from ctrcl.report import table as tables
 from ctrcl.report.figures import (
-    ablations,
     categories,
     cost,
     feature_space,
     framework,
+    images,
     motivation,
     overview,
     qualitative,
@@ -45,10 +45,10 @@ DRAWINGS = {
     "rectification": lambda results: rectification.figure(results, DATASET, "b"),
     "motivation": lambda results: motivation.figure(results, DATASET),
     "categories": lambda results: categories.figure(results, DATASET, "ctrcl"),
-    "agreement": lambda results: training.agreement(results, DATASET),
-    "losses": lambda results: training.losses(results, DATASET),
+    "agreement": lambda results: plots.agreement(results, DATASET),
+    "losses": lambda results: plots.losses(results, DATASET),
     "feature space": lambda results: feature_space.figure(results, DATASET),
-    "ablations": ablations.figure,
+    "ablations": lambda results: plots.forest(tables.ablations(results)),
     "framework": framework.figure,
 }
 
@@ -96,9 +96,9 @@ def test_errors_are_missed_false_or_of_the_wrong_class_and_what_is_right_is_its_
 def test_planes_are_turned_as_they_are_looked_at(results):
     plane = np.array([[1, 2], [3, 4]])  # X Y: 2 lies in front of 1, and 3 to the right of 1
     about = results.dataset(DATASET)
-    assert qualitative.turned(plane, about._replace(volumes=False)).tolist() == [[1, 2], [3, 4]]
-    assert qualitative.turned(plane, about).tolist() == [[2, 4], [1, 3]]
-    assert qualitative.turned(plane, about._replace(name="phantom-abdomen")).tolist() == [[4, 2], [3, 1]]
+    assert images.turned(plane, about._replace(volumes=False)).tolist() == [[1, 2], [3, 4]]
+    assert images.turned(plane, about).tolist() == [[2, 4], [1, 3]]
+    assert images.turned(plane, about._replace(name="phantom-abdomen")).tolist() == [[4, 2], [3, 1]]
 
 
 def test_two_classes_need_no_wrong_class_in_the_legend(results):
@@ -173,7 +173,7 @@ def test_points_and_lines_are_the_tables_numbers(results):
 
 
 def test_every_ablation_stands_once_with_its_table(results):
-    frame = ablations.combined(results).frame
+    frame = tables.ablations(results).frame
     assert not frame.duplicated(["experiment", "student"]).any()
     assert set(frame["experiment"]) == {*factory.MAIN, "teachers", "kd"}
     assert all(frame["label"].str.contains(": "))
@@ -265,18 +265,18 @@ def test_faults_equal_loops(seed):
         lines = edge_by_loops(touching_by_loops(theirs, mine))
         for y, x in edge_by_loops(right):
             distance[y, x] = min(np.hypot(y - v, x - u) for v, u in lines)
-    assert (found.misplaced == misplaced).all()
-    assert_allclose(found.distance, distance)
+    assert (found[0] == misplaced).all()
+    assert_allclose(found[1], distance)
 
 
 def test_a_perfect_prediction_has_no_fault_and_a_lost_one_no_boundary():
     truth = blobs(1)
-    found = motivation.faults(truth, truth)
-    assert not found.misplaced.any()
-    assert np.nanmax(found.distance) == 0
-    lost = motivation.faults(np.flipud(np.eye(6, dtype=int)), np.eye(6, dtype=int))
-    assert lost.misplaced.sum() == 6
-    assert np.isnan(lost.distance).all()
+    misplaced, distance = motivation.faults(truth, truth)
+    assert not misplaced.any()
+    assert np.nanmax(distance) == 0
+    misplaced, distance = motivation.faults(np.flipud(np.eye(6, dtype=int)), np.eye(6, dtype=int))
+    assert misplaced.sum() == 6
+    assert np.isnan(distance).all()
 
 
 def test_the_motivation_judges_as_the_claims_do(tmp_path):
@@ -421,7 +421,7 @@ def test_agreement_is_that_of_the_last_epoch_against_training_alone(results):
 
 
 def test_losses_show_each_term_where_it_is(results):
-    lines = [len(ax.lines) for ax in training.losses(results, DATASET).axes]
+    lines = [len(ax.lines) for ax in plots.losses(results, DATASET).axes]
     assert lines == [5, 3, 2, 2] * 2  # segmentation all; soft labels DML, RLCL, CTRCL; CFCL itself and CTRCL
 
 

@@ -9,7 +9,7 @@ import results_factory as factory
 
 from ctrcl.io import UserError
 from ctrcl.report import notebook as notebooks
-from ctrcl.report.summary import Page, drawn_by
+from ctrcl.report.summary import Page
 
 ROOT = Path(__file__).parent.parent
 PAPER = sorted((ROOT / "notebooks/paper").glob("*.ipynb"))
@@ -97,7 +97,7 @@ def test_every_notebook_runs_and_writes_what_its_page_lists(project, name, monke
     page, place = Page(name, dataset, table), project / "results/smoke"
     tables = [place / "tables" / f"{stem}.{kind}" for stem in page.tables() for kind in ("csv", "md", "tex")]
     assert all(path.exists() for path in tables)
-    drawn = [path for path in (place / "figures").glob("*.pdf") if drawn_by(page, path.stem)]
+    drawn = [path for path in (place / "figures").glob("*.pdf") if page.draws(path.stem)]
     assert drawn or name in ("overview", "claims")
     assert (place / "claims.csv").exists() or name != "claims"
 

@@ -233,7 +233,7 @@ def test_unknown_names_are_refused(untouched):
 
 def test_reading_results_imports_neither_torch_nor_methods_nor_data():
     modules = ["claims", "compare", "notebook", "plots", "results", "stats", "style", "summary", "table"]
-    code = f"import sys; from ctrcl.report import {', '.join(modules)}; from ctrcl.report.figures import ablations; "
+    code = f"import sys; from ctrcl.report import {', '.join(modules)}; from ctrcl.report.figures import cost; "
     code += "print([name for name in ('torch', 'ctrcl.methods', 'ctrcl.data', 'ctrcl.engine') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 

@@ -14,7 +14,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from ctrcl.io import replacing
-from ctrcl.report.results import DRAWN, Dataset
+from ctrcl.report.results import Dataset
 
 OKABE_ITO = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#F0E442")
 COLUMN, PAGE = 3.5, 7.2  # inches: a single and a double column
@@ -29,8 +29,8 @@ STYLE: Any = {
     "legend.fontsize": 7,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.grid": False,
     "image.interpolation": "nearest",
+    "legend.frameon": False,
     "lines.linewidth": 1.2,
     "pdf.fonttype": 42,
     "savefig.bbox": None,
@@ -119,6 +119,3 @@ def drawing(width: float, height: float, alt: str) -> Drawing:
 def short(label: str) -> str:
     """A label without what stands in its brackets."""
     return label.partition(" (")[0]
-
-
-__all__ = ["COLUMN", "DPI", "DRAWN", "OKABE_ITO", "PAGE", "STYLE", "Drawing", "Look", "drawing", "look", "short"]

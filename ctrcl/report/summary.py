@@ -4,10 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
+
 from ctrcl.io import STUDENTS, UserError
 from ctrcl.report import table as tables
-from ctrcl.report.rendering import signed
-from ctrcl.report.results import DRAWN, Results
+from ctrcl.report.figures import cost, overview
+from ctrcl.report.rendering import DASH, Table, signed
+from ctrcl.report.results import Results
 from ctrcl.report.style import short
 
 TITLES = {  # notebooks in the paper's order; what each shows
@@ -38,16 +41,28 @@ class Page(NamedTuple):
     @property
     def stem(self) -> str:
         """Name of the executed notebook, and how its figures' names begin."""
-        if self.dataset:
-            return f"{self.table or self.name}-{self.dataset}"
-        return "-".join(filter(None, (self.name, self.table)))
+        parts = (self.table or self.name, self.dataset) if self.dataset else (self.name, self.table)
+        return "-".join(filter(None, parts))
+
+    def draws(self, figure: str) -> bool:
+        """Whether it writes a figure of that stem."""
+        return figure == self.stem or figure.startswith(f"{self.stem}-")
 
     def tables(self) -> list[str]:
         """The stems of the tables that it writes."""
-        if self.name in ("main", "comparison", "cost"):
-            return [self.stem]
         if self.name == "overview":
             return [f"ranks-{self.table}", *(f"wins-{student}-{self.table}" for student in STUDENTS)]
+        return [self.stem] if self.name in ("main", "comparison", "cost") else []
+
+    def compute(self, results: Results) -> list[Table]:
+        """These tables, from the rows."""
+        if self.name == "overview" and self.table:
+            wins = (overview.wins(results, student, self.table) for student in STUDENTS)
+            return [overview.ranks(results, self.table), *wins]
+        if self.name == "cost" and self.dataset:
+            return [cost.costs(results, self.dataset)]
+        if self.dataset and self.tables():
+            return [tables.main(results, self.dataset, self.table or "main")]
         return []
 
 
@@ -58,9 +73,8 @@ def pages(results: Results) -> Iterator[Page]:
         if name in ONCE:
             yield Page(name)
         elif name == "overview":
-            for table, of in listed.items():
-                if len(of) > 1 and len({frozenset(rows) for rows in of.values()}) == 1:
-                    yield Page(name, table=table)
+            several = {table: set(map(frozenset, of.values())) for table, of in listed.items() if len(of) > 1}
+            yield from (Page(name, table=table) for table, of in several.items() if len(of) == 1)
         elif name == "comparison":
             yield from (Page(name, d, table) for table, of in listed.items() if table != "main" for d in of)
         elif name == "cost":
@@ -83,43 +97,31 @@ def report(results: Results) -> str:
 
 def compact(results: Results, dataset: str, table: str = "main") -> str:
     """A table in Markdown with one row per experiment: DSC, difference to the baseline and verdict of both students."""
-    found = tables.main(results, dataset, table)
-    rows = found.frame[found.frame["student"] != "ensemble"]
+    found = tables.main(results, dataset, table).frame
     lines: dict[str, dict[str, str]] = {}
-    for row in rows.to_dict("records"):
+    for row in found[found["student"] != "ensemble"].to_dict("records"):
+        gap = f"{signed(row['difference'])} {row['verdict']}" if row["verdict"] else DASH
         line = lines.setdefault(row["experiment"], {"method": short(row["label"])})
-        gap = f"{signed(row['difference'])} {row['verdict']}" if row["verdict"] else "–"
         line |= {f"DSC {row['student']}": f"{row['dsc']:.3f}", f"to baseline {row['student']}": gap}
-    shown = tables.pd.DataFrame(lines.values()).to_markdown(index=False, disable_numparse=True)
-    return f"{shown}\n{DRAWN}" if DRAWN in found.notes else shown
+    shown = pd.DataFrame(lines.values()).to_markdown(index=False, disable_numparse=True)
+    return "\n".join([shown, *results.dataset(dataset).notes()])
 
 
 def index(folder: Path = Path("results")) -> str:
     """The text of `results/README.md`: every executed notebook, table and figure of every preset that is there."""
     lines = ["# Results", "", "Written by `ctrcl report`: executed notebooks in the paper's order, tables and figures."]
     for place in sorted(path.parent for path in folder.glob("*/params.yaml")):
-        results, last = Results(place), ""
+        last = ""
         lines += ["", f"## {place.name}"]
-        for page in pages(results):
-            links = _links(place, page)
-            if links and page.name != last:
-                lines += ["", f"**{TITLES[page.name]}**", ""]
-                last = page.name
+        figures = sorted((place / "figures").glob("*.png"))
+        for page in pages(Results(place)):
+            files = [place / "notebooks" / f"{page.stem}.ipynb"]
+            files += [place / "tables" / f"{stem}.md" for stem in page.tables()]
+            files += [path for path in figures if page.draws(path.stem)]
+            files += [place / "claims.csv"] * (page.name == "claims")
+            links = [f"[{path.name}]({path.relative_to(folder).as_posix()})" for path in files if path.exists()]
             if links:
+                lines += [] if page.name == last else ["", f"**{TITLES[page.name]}**", ""]
                 lines.append(f"- {page.stem}: {', '.join(links)}")
-        if (place / "claims.csv").exists():
-            lines.append(f"- [claims.csv]({place.name}/claims.csv)")
+                last = page.name
     return "\n".join(lines) + "\n"
-
-
-def _links(place: Path, page: Page) -> list[str]:
-    """Links to the files of a page that are there."""
-    files = [place / "notebooks" / f"{page.stem}.ipynb"]
-    files += [place / "tables" / f"{stem}.md" for stem in page.tables()]
-    files += [path for path in sorted((place / "figures").glob("*.png")) if drawn_by(page, path.stem)]
-    return [f"[{path.name}]({path.relative_to(place.parent).as_posix()})" for path in files if path.exists()]
-
-
-def drawn_by(page: Page, figure: str) -> bool:
-    """Whether a page writes a figure of that stem."""
-    return figure == page.stem or figure.startswith(f"{page.stem}-")
