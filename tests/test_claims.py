@@ -45,7 +45,6 @@ def test_a_claim_is_supported_where_all_its_comparisons_are_and_contradicted_whe
     for words in itertools.product([YES, NO, MAYBE], repeat=3):
         expected = NO if NO in words else YES if set(words) == {YES} else MAYBE
         assert claims.conjunction(list(words)) == expected
-    assert claims.conjunction([]) == NEVER
 
 
 def test_over_data_sets_most_must_support_and_none_contradict():

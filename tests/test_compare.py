@@ -148,7 +148,7 @@ def test_published_results_are_those_of_the_commit(place, tmp_path, monkeypatch)
     assert (tmp_path / "artifacts/reproduction-smoke.md").read_text() == found.markdown()
     assert found.names == ("HEAD", "results/smoke")
     with pytest.raises(UserError, match="'nowhere'"):
-        compare.between("smoke", "nowhere")
+        compare.report("smoke", "nowhere")
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UserError, match="git is not installed"):
         compare.published("HEAD", "smoke")

@@ -21,12 +21,10 @@ from ctrcl.report.figures import (
     cost,
     feature_space,
     framework,
-    images,
     motivation,
     overview,
     qualitative,
     rectification,
-    training,
 )
 from ctrcl.report.results import DRAWN, Results
 
@@ -99,9 +97,9 @@ def test_errors_are_missed_false_or_of_the_wrong_class_and_what_is_right_is_its_
 def test_planes_are_turned_as_they_are_looked_at(results):
     plane = np.array([[1, 2], [3, 4]])  # X Y: 2 lies in front of 1, and 3 to the right of 1
     about = results.dataset(DATASET)
-    assert images.turned(plane, about._replace(volumes=False)).tolist() == [[1, 2], [3, 4]]
-    assert images.turned(plane, about).tolist() == [[2, 4], [1, 3]]
-    assert images.turned(plane, about._replace(name="phantom-abdomen")).tolist() == [[4, 2], [3, 1]]
+    assert qualitative.turned(plane, about._replace(volumes=False)).tolist() == [[1, 2], [3, 4]]
+    assert qualitative.turned(plane, about).tolist() == [[2, 4], [1, 3]]
+    assert qualitative.turned(plane, about._replace(name="phantom-abdomen")).tolist() == [[4, 2], [3, 1]]
 
 
 def test_a_panel_states_the_score_of_its_case(results):
@@ -151,7 +149,7 @@ def test_a_data_set_without_validation_says_so(tmp_path):
         factory.edit_record(place, path.stem, lambda record, path=path: record.update(curves=io.sha256(path)))
     results = Results(place)
     assert "no validation cases" in words(plots.curves(results, DATASET))
-    assert "no validation cases" in training.measure(results, DATASET).sentence()
+    assert "no validation cases" in tables.agreement(results, DATASET).sentence()
 
 
 def test_points_and_lines_are_the_tables_numbers(results):
@@ -373,7 +371,7 @@ def test_the_framework_states_what_settings_and_networks_are(results):
 
 
 def test_agreement_is_that_of_the_last_epoch_against_training_alone(results):
-    frame = training.measure(results, DATASET).frame.set_index("method")
+    frame = tables.agreement(results, DATASET).frame.set_index("method")
     last = {}
     for name in ("alone", "ctrcl"):
         curve = results.curves(DATASET, name)

@@ -148,7 +148,7 @@ def agreed(decisions: Iterable[str]) -> str:
 def conjunction(decisions: Iterable[str]) -> str:
     """Of a claim on a data set, from its comparisons."""
     words = set(decisions)
-    return UNTESTED if not words else CONTRADICTED if CONTRADICTED in words else agreed(words)
+    return CONTRADICTED if CONTRADICTED in words else agreed(words)
 
 
 def overall(decisions: Iterable[str]) -> str:

@@ -33,14 +33,14 @@ def verify(results: Results) -> list[str]:
     """
     params = results.folder / "params.yaml"
     found = [f"{path} belongs to no run or page of {params}; remove it" for path in _leftovers(results)]
-    for dataset, one in results.settings.runs():
+    for dataset, experiment in results.settings.runs():
         with _noted(found):
-            results.curves(dataset, one.name)
+            results.curves(dataset, experiment.name)
     with tempfile.TemporaryDirectory() as folder:
         for page in pages(results):
             with _noted(found):
-                for stem, table in zip(page.tables(), page.compute(results), strict=True):
-                    table.save(Path(folder, "tables", stem))
+                for stem, computed in page.tables().items():
+                    computed(results).save(Path(folder, "tables", stem))
                 if page.name == "claims":
                     claims.save(claims.claims(results), Path(folder, "claims.csv"))
         for fresh in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
@@ -101,18 +101,14 @@ class Comparison:
         """At most ten lines for the terminal."""
         sides = zip(SIDES, self.names, self.machines, strict=True)
         lines = [f"{side}: {name}, made on {machine}" for side, name, machine in sides]
-        if len(self.frame):
-            gap = self.frame["difference"]
-            worst = self.frame.iloc[int(gap.abs().to_numpy().argmax())]
-            where = f"{worst['dataset']}, {worst['experiment']}, student {worst['student']}"
-            lines += [
-                f"means compared: {len(gap)} (run and student), {int((gap == 0).sum())} identical; mean change "
-                f"{signed(gap.mean(), 4)} DSC",
-                f"largest change: {signed(worst['difference'], 4)} DSC ({where}: {plain(worst['first'])} and "
-                f"{plain(worst['second'])})",
-            ]
-        same, every = len(self.conclusions) - len(self.changed), len(self.conclusions)
-        lines.append(f"conclusions (better, worse, undecided): {same} of {every} the same")
+        gap, same = self.frame["difference"], len(self.conclusions) - len(self.changed)
+        equal = f"{len(gap)} (run and student), {(gap == 0).sum()} identical"
+        lines.append(f"means compared: {equal}; mean change {signed(gap.mean(), 4)} DSC")
+        for row in self.frame.loc[gap.abs().nlargest(1).index].to_dict("records"):
+            where = f"{row['dataset']}, {row['experiment']}, student {row['student']}"
+            sizes = f"{plain(row['first'])} and {plain(row['second'])}"
+            lines.append(f"largest change: {signed(row['difference'], 4)} DSC ({where}: {sizes})")
+        lines.append(f"conclusions (better, worse, undecided): {same} of {len(self.conclusions)} the same")
         for row in self.changed.head(3).to_dict("records"):
             where = f"{row['table']}, {row['dataset']}, {row['experiment']}, student {row['student']}"
             lines.append(f"  {where}: {row['first']}, now {row['second']}")
@@ -190,15 +186,13 @@ def published(revision: str, preset: str) -> Path:
     return Path(folder, "results", preset)
 
 
-def between(preset: str, one: str = "HEAD", other: str | None = None) -> Comparison:
-    """Compare two folders or git revisions of a preset's results; by default the last commit and the working tree."""
+def report(preset: str, one: str = "HEAD", other: str | None = None) -> Comparison:
+    """Compare two folders or git revisions of a preset's results; by default the last commit and the working tree.
+
+    The comparison becomes a page, too: `artifacts/reproduction-<preset>.md`.
+    """
     names = (one, other or f"results/{preset}")
     first, second = (Path(name) if Path(name).is_dir() else published(name, preset) for name in names)
-    return compare(first, second, names)
-
-
-def report(preset: str, one: str = "HEAD", other: str | None = None) -> Comparison:
-    """The same, and as a page in `artifacts/reproduction-<preset>.md`."""
-    found = between(preset, one, other)
+    found = compare(first, second, names)
     write_text(Path("artifacts") / f"reproduction-{preset}.md", found.markdown())
     return found

@@ -78,19 +78,12 @@ def written(part: pd.DataFrame, notation: str) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Table:
-    """Numbers and what is printed of them.
+    """Numbers and what is printed of them."""
 
-    Attributes:
-        frame: plain numbers, as `save` writes them to CSV.
-        parts: what is printed, each part as wide as a page.
-        notes: what stands below.
-        text: one sentence, computed from the frame.
-    """
-
-    frame: pd.DataFrame
-    parts: list[pd.DataFrame]
-    notes: Sequence[str] = ()
-    text: str = ""
+    frame: pd.DataFrame  # plain numbers, as `save` writes them to CSV
+    parts: list[pd.DataFrame]  # what is printed, each part as wide as a page
+    notes: Sequence[str] = ()  # what stands below
+    text: str = ""  # one sentence, computed from the frame
 
     def sentence(self) -> str:
         """What the numbers say, in one sentence."""
@@ -109,13 +102,12 @@ class Table:
         notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
         return "".join([*wide, f'<ul style="font-size:90%">{notes}</ul>' if notes else ""])
 
-    def __repr__(self) -> str:
-        return self.markdown()
-
     def markdown(self) -> str:
         """Parts and notes in Markdown."""
         parts = [written(part, "md").to_markdown(index=False, disable_numparse=True) for part in self.parts]
         return "\n\n".join([*parts, "\n".join(f"- {note}" for note in self.notes)]).rstrip() + "\n"
+
+    __repr__ = markdown
 
     def latex(self) -> str:
         """One LaTeX table (packages booktabs and graphicx), the notes as its caption."""

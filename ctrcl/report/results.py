@@ -19,11 +19,9 @@ from ctrcl.io import AGAIN, STUDENTS, UserError, read_json, read_rows, sha256
 
 DRAWN = "Drawn data say nothing about patients."
 Parts = dict[tuple[str, str], pd.DataFrame]  # rows by experiment and student
-WHOLE = {  # what a record holds, and each of its seeds
-    "record": {"about", "dataset", "identity", "seeds", "weights", "curves", "evaluation"},
-    "seed": {"device", "seconds", "peak_mib", "parameters", "gflops", "milliseconds"},
-    "evaluation": {"code", "rows", "diagonals"},
-}
+WHOLE = ("about", "dataset", "identity", "seeds", "weights", "curves", "evaluation")  # what a record holds,
+EVALUATED = ("code", "rows", "diagonals")  # its evaluation,
+MEASURED = ("device", "seconds", "peak_mib", "parameters", "gflops", "milliseconds")  # and each of its seeds
 
 
 class Dataset(NamedTuple):
@@ -65,9 +63,9 @@ class Results:
     @classmethod
     def find(cls, preset: str, start: Path = Path()) -> "Results":
         """The nearest `results/<preset>` here or above, so that a notebook finds it from any folder of the project."""
-        for up in (start, start / "..", start / "../..", start / "../../.."):
-            if (up / "results" / preset / "params.yaml").is_file():
-                return cls(up / "results" / preset)
+        places = [up / "results" / preset for up in (start, start / "..", start / "../..", start / "../../..")]
+        if found := [place for place in places if (place / "params.yaml").is_file()]:
+            return cls(found[0])
         place = start.resolve()
         raise UserError(f"there is no results/{preset} in {place} or above it; work in the project, or {AGAIN}")
 
@@ -104,10 +102,9 @@ class Results:
     def dataset(self, name: str) -> Dataset:
         """What the data set is, from the record of its first run."""
         self.settings.size(name)
-        trained = self.experiments(name)
-        if not trained:
-            raise UserError(f"no table of {self.folder}/params.yaml lists data set {name!r}")
-        return Dataset(name, **self.record(name, trained[0])["dataset"])
+        if trained := self.experiments(name):
+            return Dataset(name, **self.record(name, trained[0])["dataset"])
+        raise UserError(f"no table of {self.folder}/params.yaml lists data set {name!r}")
 
     def shared_seeds(self, experiments: Iterable[str]) -> list[int]:
         """The seeds that all experiments have: only these enter a table."""
@@ -142,28 +139,25 @@ class Results:
         if extra := [f"{name}.csv" for name in sorted(found - set(self.experiments(dataset)))]:
             listed = f"no table of {self.folder}/params.yaml lists"
             raise UserError(f"{place} holds {', '.join(extra)}, which {listed}; remove it")
-        runs, first = {}, experiments[0]
+        first = experiments[0]
         for name in experiments:
             mine, other = (_comparable(self.record(dataset, one)) for one in (name, first))
             if odd := [key for key in mine if mine[key] != other[key]]:
                 raise UserError(f"{dataset}: {name} and {first} were made with different {odd[0]}; {AGAIN}")
-            runs[name], cases = self._read(dataset, name)
-            if cases != self._read(dataset, first)[1]:
+            if self._read(dataset, name)[1] != self._read(dataset, first)[1]:
                 raise UserError(f"{place}/{name}.csv has other cases than {first}.csv; {AGAIN}")
-        return runs
+        return {name: self._read(dataset, name)[0] for name in experiments}
 
     def _read(self, dataset: str, experiment: str) -> tuple[pd.DataFrame, set[Any]]:
         """Checked rows of one run, and its cases and classes."""
         path = self.folder / "cases" / dataset / f"{experiment}.csv"
         rows, named = read_rows(path), "seed {} of student {}"
-        parts = {
-            named.format(*key): list(zip(part["case"], part["class"], strict=True))
-            for key, part in rows.groupby(["seed", "student"])
-        }
+        groups = rows.assign(pair=rows["case"] + ": " + rows["class"]).groupby(["seed", "student"])["pair"]
+        parts = {named.format(*key): list(pairs) for key, pairs in groups}
         cases = set().union(*parts.values())
         expected = {named.format(seed, s) for seed in self.settings.experiment(experiment).seeds for s in STUDENTS}
         lacking, extra = sorted(expected - set(parts)), sorted(set(parts) - expected)
-        uneven = [name for name, part in parts.items() if len(part) != len(cases) or set(part) != cases]
+        uneven = [name for name, pairs in parts.items() if sorted(pairs) != sorted(cases)]
         own = set(rows["dataset"]) == {dataset} and set(rows["experiment"]) == {experiment}
         written = self.record(dataset, experiment)["evaluation"]["rows"] == sha256(path)
         for wrong, message in (
@@ -225,9 +219,9 @@ class Results:
 def _whole(record: Any) -> bool:
     """Whether a record holds all that tables read."""
     try:
-        parts = [("record", record), ("evaluation", record["evaluation"])]
-        parts += [("seed", seed) for seed in record["seeds"].values()]
-        return "core" in record["identity"]["code"] and all(WHOLE[kind] <= set(part) for kind, part in parts)
+        lacking = [*(set(WHOLE) - set(record)), *(set(EVALUATED) - set(record["evaluation"]))]
+        lacking += [key for seed in record["seeds"].values() for key in MEASURED if key not in seed]
+        return "core" in record["identity"]["code"] and not lacking
     except (KeyError, TypeError, AttributeError):
         return False
 

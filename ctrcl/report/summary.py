@@ -1,6 +1,7 @@
 """What there is to see: the pages of a preset in the paper's order, `ctrcl report`, and `results/README.md`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +29,6 @@ TITLES = {  # notebooks in the paper's order; what each shows
     "cost": "What it costs",
     "claims": "The claims",
 }
-ONCE = ("framework", "ablations", "claims")  # notebooks on all data sets
 
 
 class Page(NamedTuple):
@@ -48,39 +48,31 @@ class Page(NamedTuple):
         """Whether it writes a figure of that stem."""
         return figure == self.stem or figure.startswith(f"{self.stem}-")
 
-    def tables(self) -> list[str]:
-        """The stems of the tables that it writes."""
+    def tables(self) -> dict[str, Callable[[Results], Table]]:
+        """The tables that it writes by their stems, and how each is computed."""
+        dataset, table = self.dataset or "", self.table or "main"
         if self.name == "overview":
-            return [f"ranks-{self.table}", *(f"wins-{student}-{self.table}" for student in STUDENTS)]
-        return [self.stem] if self.name in ("main", "comparison", "cost") else []
-
-    def compute(self, results: Results) -> list[Table]:
-        """These tables, from the rows."""
-        if self.name == "overview" and self.table:
-            wins = (overview.wins(results, student, self.table) for student in STUDENTS)
-            return [overview.ranks(results, self.table), *wins]
-        if self.name == "cost" and self.dataset:
-            return [cost.costs(results, self.dataset)]
-        if self.dataset and self.tables():
-            return [tables.main(results, self.dataset, self.table or "main")]
-        return []
+            wins = {f"wins-{s}-{table}": partial(overview.wins, student=s, table=table) for s in STUDENTS}
+            return {f"ranks-{table}": partial(overview.ranks, table=table), **wins}
+        if self.name == "cost":
+            return {self.stem: partial(cost.costs, dataset=dataset)}
+        if self.name in ("main", "comparison"):
+            return {self.stem: partial(tables.main, dataset=dataset, table=table)}
+        return {}
 
 
 def pages(results: Results) -> Iterator[Page]:
     """Every page of a preset, in the paper's order."""
     listed = {name: {d: rows for d, rows in of.items() if rows} for name, of in results.settings.tables.items()}
+    several = {table: set(map(frozenset, of.values())) for table, of in listed.items() if len(of) > 1}
+    own = {
+        **{name: [Page(name)] for name in ("framework", "ablations", "claims")},  # on all data sets
+        "overview": [Page("overview", table=table) for table, of in several.items() if len(of) == 1],
+        "comparison": [Page("comparison", d, table) for table, of in listed.items() if table != "main" for d in of],
+        "cost": [Page("cost", d) for d in results.settings.data if results.experiments(d)],
+    }
     for name in TITLES:
-        if name in ONCE:
-            yield Page(name)
-        elif name == "overview":
-            several = {table: set(map(frozenset, of.values())) for table, of in listed.items() if len(of) > 1}
-            yield from (Page(name, table=table) for table, of in several.items() if len(of) == 1)
-        elif name == "comparison":
-            yield from (Page(name, d, table) for table, of in listed.items() if table != "main" for d in of)
-        elif name == "cost":
-            yield from (Page(name, d) for d in results.settings.data if results.experiments(d))
-        else:
-            yield from (Page(name, d) for d in listed.get("main", {}))
+        yield from own.get(name, [Page(name, dataset) for dataset in listed.get("main", {})])
 
 
 def report(results: Results) -> str:

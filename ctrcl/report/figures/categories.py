@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ctrcl.io import UserError
-from ctrcl.report.figures.images import coloured, picture, show
+from ctrcl.report.figures.qualitative import coloured, picture, show
 from ctrcl.report.rendering import Table, percent
 from ctrcl.report.results import Results
 from ctrcl.report.style import PAGE, STYLE, Drawing, drawing, short

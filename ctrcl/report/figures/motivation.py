@@ -15,7 +15,7 @@ from scipy.ndimage import binary_erosion, distance_transform_edt, label
 
 from ctrcl.io import UserError
 from ctrcl.report import claims, stats
-from ctrcl.report.figures.images import WRONG, cases, picture, show, turned
+from ctrcl.report.figures.qualitative import WRONG, cases, picture, show, turned
 from ctrcl.report.rendering import Table, flat, signed, spanned
 from ctrcl.report.results import Results
 from ctrcl.report.style import OKABE_ITO, PAGE, STYLE, Drawing, drawing

@@ -1,6 +1,6 @@
-"""Three test cases as every method of the paper segments them."""
+"""Three test cases as every method of the paper segments them, and how images and label maps are drawn."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from textwrap import fill
 from typing import Any
 
@@ -8,11 +8,14 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.patches import Patch
 
-from ctrcl.report.figures.images import cases, coloured, picture, show
 from ctrcl.report.results import Dataset, Results
-from ctrcl.report.style import PAGE, STYLE, Drawing, drawing, short
+from ctrcl.report.style import OKABE_ITO, PAGE, STYLE, Drawing, drawing, short
 
 ERRORS = {"missed": "#FFFF99", "false": "#FF00FF", "wrong class": "#00FFFF"}  # no class of a data set has these
+AXIAL = ("synapse", "flare22", "phantom-abdomen")  # the radiologist's view: the patient's right on the left
+WRONG = OKABE_ITO[5]  # where no class is coloured
+GREY: Any = {"cmap": "gray", "vmin": 0, "vmax": 1}
+SHARE: Any = {"cmap": "cividis", "vmin": 0, "vmax": 1}  # probabilities and weights
 
 
 @mpl.rc_context(STYLE)
@@ -57,3 +60,53 @@ def legends(drawn: Drawing, about: Dataset, note: str) -> None:
     heads = [Patch(alpha=0, label=text) for text in ("wrong:", "right:")]
     drawn.legend(handles=[heads[0], *wrong], loc="outside upper center", **style)
     drawn.legend(handles=[heads[1], *right], loc="outside lower center", title=about.sentences(note), **style)
+
+
+def turned(plane: np.ndarray, about: Dataset | None) -> np.ndarray:
+    """As it is looked at: photographs as they are; slices X Y with Y, towards the front, up; axial ones from below."""
+    if about is None or not about.volumes:
+        return plane
+    upright = plane.swapaxes(0, 1)[::-1]
+    return upright[:, ::-1] if about.name in AXIAL else upright
+
+
+def coloured(labels: np.ndarray, colours: Iterable[str], background: str = "none") -> np.ndarray:
+    """RGBA of a label map, by default clear where it is background."""
+    shown = np.array([mpl.colors.to_rgba(colour, 0.75) for colour in colours])
+    shown[0] = mpl.colors.to_rgba(background)
+    return shown[labels]
+
+
+def picture(image: np.ndarray) -> np.ndarray:
+    """C H W as H W C of a type that can be drawn."""
+    return np.moveaxis(image, 0, -1).astype(np.float32)
+
+
+def cases(samples: dict[str, np.ndarray]) -> list[str]:
+    """Rank and id of every sampled case, long ids in several lines."""
+    return [f"{rank}\n{fill(str(case), 18)}" for rank, case in zip(samples["rank"], samples["case"], strict=True)]
+
+
+def show(
+    figure: Any, panels: Sequence[Sequence[Any]], titles: Iterable[str], labels: Iterable[str], about: Dataset | None
+) -> np.ndarray:
+    """Draw a grid of panels; returns its axes.
+
+    Args:
+        panels: by row and column a list of layers: H W (grey, 0 to 1), H W 3, H W 4, or one of these with options of
+            `imshow`.
+        titles: above the columns; labels: left of the rows.
+        about: the data set, whose planes are turned; None: as they are.
+    """
+    axes = figure.subplots(len(panels), len(panels[0]), squeeze=False)
+    for ax, layers in zip(axes.flat, (panel for row in panels for panel in row), strict=True):
+        for layer in layers:
+            image, options = layer if isinstance(layer, tuple) else (layer, GREY)
+            ax.imshow(turned(image, about), **options)
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set(visible=True, color="#BBBBBB", linewidth=0.5)
+    for ax, title in zip(axes[0], titles, strict=True):
+        ax.set_title(title, fontsize=6.5)
+    for ax, label in zip(axes[:, 0], labels, strict=True):
+        ax.set_ylabel(label, fontsize=7)
+    return axes

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import ListedColormap
 
-from ctrcl.report.figures.images import SHARE, WRONG, coloured, picture, show
+from ctrcl.report.figures.qualitative import SHARE, WRONG, coloured, picture, show
 from ctrcl.report.rendering import Table, percent, plain
 from ctrcl.report.results import Dataset, Results
 from ctrcl.report.style import PAGE, STYLE, Drawing, drawing
