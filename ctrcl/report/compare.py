@@ -77,20 +77,13 @@ def _leftovers(results: Results) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two folders of results of one preset.
+    """Two folders of results of one preset."""
 
-    Attributes:
-        names: what was compared; `machines`: the CPUs that it was made on.
-        frame: `dataset, experiment, student`, both mean DSC (`first`, `second`), the second less the first.
-        conclusions: `table, dataset, experiment, student` and both conclusions: better, worse or undecided.
-        gaps: what could not be compared, a line each.
-    """
-
-    names: tuple[str, str]
-    machines: tuple[str, str]
-    frame: pd.DataFrame
-    conclusions: pd.DataFrame
-    gaps: list[str]
+    names: tuple[str, str]  # what was compared
+    machines: tuple[str, str]  # the CPUs that it was made on
+    frame: pd.DataFrame  # `dataset, experiment, student`, both mean DSC (`first`, `second`), the second less the first
+    conclusions: pd.DataFrame  # `table, dataset, experiment, student`, and both: better, worse or undecided
+    gaps: list[str]  # what could not be compared, a line each
 
     @property
     def changed(self) -> pd.DataFrame:

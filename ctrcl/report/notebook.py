@@ -29,16 +29,10 @@ USAGE = {"preset": "", "dataset": " DATASET", "table": " --table TABLE"}  # para
 
 
 def execute(name: str, preset: str, dataset: str | None, root: Path = Path("."), table: str | None = None) -> Path:
-    """Execute `notebooks/paper/<name>.ipynb` into `results/<preset>/notebooks/<name>-<dataset>.ipynb`.
+    """Execute `notebooks/paper/<name>.ipynb` in the project's folder `root`; returns the path of the executed one.
 
-    Args:
-        name: of the notebook; it must have a cell tagged `parameters` with `preset` and, but for pages on all data
-            sets, `dataset`.
-        root: the project's folder; the notebook runs there.
-        table: a parameter of some notebooks; the executed notebook is then named after it.
-
-    Returns:
-        The path of the executed notebook.
+    Its parameters (a cell tagged `parameters`) are the preset and, where it has them, data set and table, by which the
+    executed notebook is named (`Page.stem`).
 
     Raises:
         UserError: no such notebook, a parameter too few or too many, or a cell that fails, with its number and line.
@@ -119,10 +113,9 @@ def stabilised(notebook: "NotebookNode", root: Path) -> "NotebookNode":
 
 
 def redrawn(draw: Callable[..., Any], knobs: Mapping[str, Any]) -> Any:
-    """An output widget that shows `draw(**values)`, now and when a knob moves.
+    """An output widget that shows `draw(**values)`, now and when a knob moves; of a later drawing the error is shown.
 
-    ipywidgets' `interactive` draws within the output widget, which now and then blocks nbclient and papermill for ever;
-    here the picture is a value of the widget. A first drawing that fails raises; of a later one the error is shown.
+    ipywidgets' `interactive` draws within the output widget, which now and then blocks papermill for ever.
     """
     from IPython.core.interactiveshell import InteractiveShell
     from ipywidgets import Output

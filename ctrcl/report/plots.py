@@ -108,12 +108,7 @@ def losses(results: Results, dataset: str) -> Drawing:
 def by_epoch(
     results: Results, dataset: str, rows: list[dict[str, str]], size: Any, label: str, note: str = "", share: Any = True
 ) -> Drawing:
-    """Columns of the curves under the paper's five: mean over seeds, band from the least to the most.
-
-    Args:
-        rows: title by column, one panel each.
-        size: width and height in inches; label: of the vertical axes; note: stands below.
-    """
+    """Columns of the curves (`rows`: titles by column) under the paper's five: mean over seeds, band least to most."""
     found = {name: results.curves(dataset, name) for name in results.main(dataset)}
     alt = f"{dataset}: {', '.join(name for row in rows for name in row)} by epoch under {', '.join(found)}."
     figure = drawing(size[0], size[1], alt)
@@ -127,7 +122,7 @@ def by_epoch(
             ax.text(0.5, 0.5, "no validation cases", transform=ax.transAxes, ha="center", color="#555555")
         ax.set(title=title, xlabel="epoch", ylabel=label if ax in axes[:, 0] else "")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=int(0.8 * size[0]))
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=int(0.9 * size[0]))
     seeds = next(iter(found.values()))["seed"].nunique()
     spread = "one seed" if seeds == 1 else f"mean over {seeds} seeds; band: least to most"
     figure.below(f"{dataset}: {spread}. {note}".strip(), results.dataset(dataset))

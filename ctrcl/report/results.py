@@ -43,14 +43,7 @@ class Dataset(NamedTuple):
 
 
 class Results:
-    """The results of one preset.
-
-    Args:
-        folder: `results/<preset>`.
-
-    Raises:
-        UserError: no `params.yaml` there, or a wrong one.
-    """
+    """The results of one preset in `results/<preset>`; without a right `params.yaml` there it is a `UserError`."""
 
     def __init__(self, folder: Path | str):
         self.folder = Path(folder)
@@ -128,9 +121,8 @@ class Results:
     def runs(self, dataset: str, experiments: list[str]) -> dict[str, pd.DataFrame]:
         """Checked rows of each experiment, all its seeds.
 
-        Raises:
-            UserError: a run that is missing, left over or without record; seeds, students or cases that are missing or
-                too many; a run of other settings than recorded, or of other code, data or metrics than the first.
+        A run that is missing, left over or without record, of other settings than recorded or of other code, data or
+        metrics than the first, is a `UserError`; so are seeds, students or cases that are missing or too many.
         """
         place = self.folder / "cases" / dataset
         found = {path.stem for path in place.glob("*.csv")}

@@ -21,20 +21,12 @@ NEGLIGIBLE = {BETTER: "better, negligible", WORSE: "worse, negligible"}
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over units and seeds.
+    """A mean over units and seeds."""
 
-    Attributes:
-        mean: the estimate; NaN where nothing is defined.
-        error: its standard error; NaN with fewer than two units.
-        df: Satterthwaite's degrees of freedom of the error.
-        sd: standard deviation of the units' means.
-        units, seeds: how many of each there are.
-    """
-
-    mean: float
-    error: float
-    df: float
-    sd: float
+    mean: float  # NaN where nothing is defined
+    error: float  # its standard error; NaN with fewer than two units
+    df: float  # Satterthwaite's degrees of freedom of the error
+    sd: float  # standard deviation of the units' means
     units: int
     seeds: int
 

@@ -5,14 +5,11 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import pandas as pd
-
 from ctrcl.io import STUDENTS, UserError
 from ctrcl.report import table as tables
 from ctrcl.report.figures import cost, overview
-from ctrcl.report.rendering import DASH, Table, signed
+from ctrcl.report.rendering import Table
 from ctrcl.report.results import Results
-from ctrcl.report.style import short
 
 TITLES = {  # notebooks in the paper's order; what each shows
     "framework": "The framework",
@@ -76,27 +73,18 @@ def pages(results: Results) -> Iterator[Page]:
 
 
 def report(results: Results) -> str:
-    """For the terminal: each data set's main table in short, and where everything else is."""
+    """For the terminal: each data set's main table without ensembles, and where everything else is."""
     parts = []
     for dataset in results.settings.tables.get("main", {}):
         try:
-            parts.append(f"{dataset}\n{compact(results, dataset)}")
+            found = tables.main(results, dataset)
+            shown = found.parts[0][found.frame["student"] != "ensemble"].iloc[:, :5]  # up to verdict
+            printed = shown.to_markdown(index=False, disable_numparse=True)
+            parts.append("\n".join([dataset, printed, *results.dataset(dataset).notes()]))
         except UserError as error:
             parts.append(f"{dataset}: {error}")
     place = results.folder
     return "\n\n".join([*parts, f"tables, figures, notebooks: {place}/tables, {place}/figures, {place}/notebooks"])
-
-
-def compact(results: Results, dataset: str, table: str = "main") -> str:
-    """A table in Markdown with one row per experiment: DSC, difference to the baseline and verdict of both students."""
-    found = tables.main(results, dataset, table).frame
-    lines: dict[str, dict[str, str]] = {}
-    for row in found[found["student"] != "ensemble"].to_dict("records"):
-        gap = f"{signed(row['difference'])} {row['verdict']}" if row["verdict"] else DASH
-        line = lines.setdefault(row["experiment"], {"method": short(row["label"])})
-        line |= {f"DSC {row['student']}": f"{row['dsc']:.3f}", f"to baseline {row['student']}": gap}
-    shown = pd.DataFrame(lines.values()).to_markdown(index=False, disable_numparse=True)
-    return "\n".join([shown, *results.dataset(dataset).notes()])
 
 
 def index(folder: Path = Path("results")) -> str:

@@ -27,11 +27,9 @@ Grids = dict[tuple[str, str], pd.DataFrame]  # DSC of units x seeds by experimen
 
 
 def main(results: Results, dataset: str, table: str = "main", baseline: str = "alone") -> Table:
-    """A comparison: one row per experiment and student, with the paired difference to its baseline.
+    """A comparison: one row per experiment and student, with the paired difference to the same student's `baseline`.
 
-    Args:
-        baseline: what the others are compared to, student by student; experiments with other networks or another
-            budget are compared to the baseline of their own in this table.
+    Experiments with other networks or another budget are compared to the baseline of their own in this table.
     """
     names = results.settings.listed(table, dataset)
     if baseline not in names:
@@ -113,9 +111,7 @@ def _row(
 def measures(rows: pd.DataFrame, dsc: Estimate, diagonals: dict[str, float]) -> dict[str, Any]:
     """The measures of one experiment and student, and what counted.
 
-    Args:
-        dsc: the estimate of the rows' DSC.
-        diagonals: per case, in place of a distance that a missed class leaves undefined (`hd95_full`, `assd_full`).
+    In `hd95_full` and `assd_full` a case's diagonal stands for a distance that a missed class leaves undefined.
     """
     pairs = rows.groupby(["case", "class"])["dsc"].count()
     true, predicted = rows["voxels_true"] > 0, rows["voxels_predicted"] > 0

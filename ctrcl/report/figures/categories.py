@@ -29,16 +29,11 @@ def reduced(truth: np.ndarray, side: int) -> np.ndarray:
 
 
 def measured(mine: np.ndarray, theirs: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """How far two students' maps agree, over all positions of all cases.
+    """How far two students' maps (N K h w, the larger reduced to the smaller's grid) agree, with the truth N S S.
 
-    Args:
-        mine, theirs: N K h w, probabilities; the larger is reduced to the smaller's grid.
-        truth: N S S.
-
-    Returns:
-        `agree`: share of the positions where both name one class; `right_a`, `right_b`: where it is the true one;
-        `constant`: what naming the most frequent class everywhere would get right; `correlation`: of the two maps'
-        values, over positions, within a class and a case, mean over those where both vary; NaN where none does.
+    `agree`: share of the positions where both name one class; `right_a`, `right_b`: where it is the true one;
+    `constant`: what naming the most frequent class everywhere would get right; `correlation`: of the two maps'
+    values, over positions, within a class and a case, mean over those where both vary; NaN where none does.
     """
     side = min(mine.shape[-1], theirs.shape[-1])
     one, other = (reduced(maps.astype(np.float64), side) for maps in (mine, theirs))

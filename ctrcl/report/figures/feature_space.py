@@ -38,11 +38,8 @@ def likeness(mine: np.ndarray, theirs: np.ndarray) -> float:
     """Are two spaces alike? Correlation of their cosines over all pairs of points that both hold.
 
     Representational similarity analysis (Kriegeskorte, Mur, Bandettini, Front. Syst. Neurosci. 2008) with cosine and
-    Pearson's correlation; each space is centred on its own points first, so that neither origin nor dimension matters.
-    NaN with fewer than three points, or where a cosine is not defined or all are equal.
-
-    Args:
-        mine, theirs: cases x classes x dimensions.
+    Pearson's correlation, of cases x classes x dimensions; each space is centred on its own points first. NaN with
+    fewer than three points, or where a cosine is not defined or all are equal.
     """
     known = ~(np.isnan(mine).any(-1) | np.isnan(theirs).any(-1))
     if known.sum() < 3:

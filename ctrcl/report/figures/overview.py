@@ -21,11 +21,7 @@ RESAMPLES, SEED = 2_000, 2408
 
 
 def listed(results: Results, table: str) -> tuple[list[str], list[str]]:
-    """Data sets and experiments of a table; of the real data sets, or of the drawn ones where there are no others.
-
-    Raises:
-        UserError: no such table, or other experiments on some of its data sets.
-    """
+    """Data sets (the drawn ones only where there are no others) and experiments of a table; they must be the same."""
     rows = results.settings.tables.get(table)
     if not rows:
         raise UserError(f"preset {results.preset} has no table {table!r}; it has: {', '.join(results.settings.tables)}")
@@ -68,10 +64,7 @@ def ranks(results: Results, table: str = "main") -> Table:
 
 
 def resampled(grids: list[pd.DataFrame], stream: int) -> np.ndarray:
-    """Means of every resample of units and of seeds, resamples x grids; the same draws for all grids of a stream.
-
-    NaN where a resample holds no defined value.
-    """
+    """Means of resamples of units and seeds, resamples x grids, NaN where none is defined; a stream has its draws."""
     units, seeds = (sorted(set().union(*(getattr(one, axis) for one in grids))) for axis in ("index", "columns"))
     cells = np.stack([one.reindex(index=units, columns=seeds).to_numpy(float) for one in grids])
     rng = np.random.default_rng([SEED, stream])

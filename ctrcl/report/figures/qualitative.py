@@ -90,13 +90,10 @@ def cases(samples: dict[str, np.ndarray]) -> list[str]:
 def show(
     figure: Any, panels: Sequence[Sequence[Any]], titles: Iterable[str], labels: Iterable[str], about: Dataset | None
 ) -> np.ndarray:
-    """Draw a grid of panels; returns its axes.
+    """Draw a grid of panels with titles above the columns and labels left of the rows; returns its axes.
 
-    Args:
-        panels: by row and column a list of layers: H W (grey, 0 to 1), H W 3, H W 4, or one of these with options of
-            `imshow`.
-        titles: above the columns; labels: left of the rows.
-        about: the data set, whose planes are turned; None: as they are.
+    A panel is a list of layers, H W (grey, 0 to 1), H W 3 or H W 4, or one of these with options of `imshow`; they are
+    turned as the data set `about` is looked at.
     """
     axes = figure.subplots(len(panels), len(panels[0]), squeeze=False)
     for ax, layers in zip(axes.flat, (panel for row in panels for panel in row), strict=True):

@@ -47,8 +47,7 @@ def steps(
     """Image, truth, soft label, error mask, the three factors, their product, and the rectified label.
 
     Args:
-        image: H W or H W 3 in [0, 1]; truth: H W, class index.
-        p: soft label, K H W, of probabilities.
+        image: H W or H W 3 in [0, 1]; truth: H W, class index; p: the soft label, K H W.
         maps: `error`, `alignment`, `similarity`, `certainty`, `weight`, each H W.
         colours: one a class, background first.
     """
@@ -85,10 +84,9 @@ def _shares(truth: np.ndarray, p: np.ndarray, maps: dict[str, np.ndarray]) -> li
 def measured(samples: dict[str, np.ndarray], row: int, student: str) -> dict[str, float]:
     """What ARM does to one student's soft label on one sampled case.
 
-    Returns:
-        `wrong`: share of the pixels that the student gets wrong; `wrong_foreground`: of the pixels that are foreground
-        in truth or prediction. Over the wrong pixels, NaN where there are none: the mean of every factor and of the
-        weight, `before` and `after`: the mean probability of the true class in the label.
+    `wrong`: share of the pixels that the student gets wrong; `wrong_foreground`: of those that are foreground in truth
+    or prediction. Over the wrong pixels (NaN where there are none) the means of the factors, of the weight, and of the
+    true class's probability `before` and `after`.
     """
     _, truth, p, maps = sampled(samples, row, student)
     error, foreground = maps["error"], (truth > 0) | (p.argmax(0) > 0)
