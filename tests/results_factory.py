@@ -1,106 +1,144 @@
-"""A small, consistent `results/` of the smoke scale, made of drawn numbers: what tables, figures and notebooks read."""
+"""A small, consistent `results/smoke`, made of drawn numbers: what tables, figures and notebooks read."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import yaml
 
-from ctrcl import config as settings
-from ctrcl import data as datasets
-from ctrcl import io as rows
-from ctrcl.engine import run as runs
+from ctrcl import io
+from ctrcl.config import Settings
 from ctrcl.io import read_json, sha256, write_json, write_text
+from ctrcl.report.results import Results
 
 DATASET = "phantom-cardiac"
-GAIN = {"alone": 0.0, "dml": 0.01, "rlcl": 0.02, "cfcl": 0.0, "ctrcl": 0.06, "teachers": 0.1, "kd": 0.05}  # of DSC
+CLASSES = ["background", "right-ventricle", "myocardium", "left-ventricle"]
+COLOURS = ["#000000", "#56B4E9", "#009E73", "#D55E00"]
+GAIN = {"dml": 0.01, "rlcl": 0.02, "ctrcl": 0.06, "teachers": 0.1, "kd": 0.05, "alone-ce-2": -0.05}  # of DSC
 PARAMETERS = {"a": 5_000_000, "b": 3_500_000}
 DIAGONAL = 48.0
 CASES, SIZE = 12, 32
+TEACHERS = {"a": {"network": "resnet14t"}, "b": {"network": "pvt_v2_b1"}}
+MAIN = ["alone", "alone-ce-half", "alone-ce-2", "dml", "rlcl", "cfcl", "ctrcl"]
 
 
-def compose(seeds: list[int]) -> dict:
-    """The smoke scale's values, run from the project."""
-    return settings.compose("smoke") | {"seeds": seeds}
+def experiment(method: str, label: str, family: str, **more) -> dict:
+    """A line of the configuration."""
+    return {"method": method, "label": label, "family": family, "fidelity": "formula", **more}
 
 
-def make(root: Path, seeds: list[int] | None = None) -> Path:
-    """Write `root/results/smoke` whole: params, rows, curves, records and samples; returns `root/results`."""
-    values = compose(seeds or [0, 1])
-    place = root / "results" / "smoke"
+def settings(seeds: list[int]) -> dict:
+    """The values of a `params.yaml`."""
+    experiments = {
+        "alone": experiment("alone", "Alone", "baseline"),
+        "alone-ce-half": experiment("alone", "Alone, CE x 0.5", "baseline", cross_entropy=0.5),
+        "alone-ce-2": experiment("alone", "Alone, CE x 2", "baseline", cross_entropy=2.0),
+        "dml": experiment("dml", "DML (Zhang 2018)", "collaborative"),
+        "rlcl": experiment("ctrcl", "RLCL", "collaborative", beta=0.0),
+        "cfcl": experiment("ctrcl", "CFCL", "collaborative", alpha=0.0),
+        "ctrcl": experiment("ctrcl", "CTRCL (after Wu 2024)", "collaborative", alpha=1.0, beta=1.0, temperature=1.0,
+                            stages=[3, 4], variant="embedding"),
+        "teachers": experiment("alone", "Teachers", "teacher", students=TEACHERS, seeds=seeds[:1]),
+        "kd": experiment("kd", "KD (Hinton 2015)", "offline", teacher="teachers", seeds=seeds[:1]),
+    }  # fmt: skip
+    students = {"a": {"network": "resnet10t", "kind": "cnn"}, "b": {"network": "pvt_v2_b0", "kind": "transformer"}}
+    return {
+        "preset": "smoke",
+        "seeds": seeds,
+        "balance": "balanced",
+        "students": {**students, "pretrained": False, "width": 16},
+        "training": {"epochs": 2, "steps_per_epoch": 2, "batch": 4, "learning_rate": 1e-3, "weight_decay": 0.01,
+                     "warmup": 0.05, "power": 0.9},
+        "augmentation": {"flip": 0.5, "rotation": 30.0, "scale": 0.2, "brightness": 0.15, "contrast": 0.2, "gamma": 0.2,
+                         "elastic": 0.0, "noise": 0.0},
+        "machine": {"workers": 1, "threads": 1, "accelerator": "cpu", "devices": 1, "precision": "32-true",
+                    "portable": True, "checkpoint_seconds": 30.0},
+        "data": {DATASET: {"size": SIZE}},
+        "experiments": experiments,
+        "tables": {"main": {DATASET: MAIN}, "offline": {DATASET: ["alone", "teachers", "kd"]}},
+    }  # fmt: skip
+
+
+def make(root: Path, seeds: list[int] | None = None, change: Callable[[dict], object] = lambda values: None) -> Path:
+    """Write `root/results/smoke` complete; returns it.
+
+    Args:
+        change: edits the settings before anything is made with them.
+    """
+    values = settings(seeds or [0, 1])
+    change(values)
+    place = root / "results/smoke"
     write_text(place / "params.yaml", yaml.safe_dump(values, sort_keys=False))
-    chosen = settings.recorded("smoke", root / "results")
+    chosen = Results(place).settings
     truth, image = pictures()
-    (place / "samples" / DATASET).mkdir(parents=True)
-    listed = dict.fromkeys(name for table in chosen.tables.values() for name in table[DATASET])
-    for number, experiment in enumerate(listed):
+    for number, (dataset, one) in enumerate(chosen.runs()):
         rng = np.random.default_rng(number)
-        rows.write_rows(place / "cases" / DATASET / f"{experiment}.csv", drawn(chosen, experiment, rng))
-        curves = pd.concat([curve(seed, experiment, rng) for seed in chosen.seeds_of(experiment)])
-        text = curves.to_csv(index=False, float_format="%.6f", lineterminator="\n")
-        write_text(place / "curves" / DATASET / f"{experiment}.csv", text)
-        path = place / "cases" / DATASET / f"{experiment}.csv"
-        write_json(place / "runs" / DATASET / f"{experiment}.json", record(chosen, experiment, path))
-        np.savez_compressed(place / "samples" / DATASET / f"{experiment}.npz", **samples(truth, image, rng, experiment))
-    return root / "results"
+        cases, curves = (place / kind / dataset / f"{one.name}.csv" for kind in ("cases", "curves"))
+        io.write_rows(cases, drawn(one, dataset, rng))
+        io.write_rows(curves, pd.concat([curve(seed, one.name, rng) for seed in one.seeds]))
+        write_json(place / "runs" / dataset / f"{one.name}.json", record(chosen, dataset, one, cases, curves))
+        io.write_arrays(place / "samples" / dataset / f"{one.name}.npz", samples(truth, image, rng, one.name))
+    return place
+
+
+def opened(root: Path, **options) -> Results:
+    """The same, opened."""
+    return Results(make(root, **options))
 
 
 def project(root: Path) -> Path:
     """A project's folder: the notebooks, and `results/` for them to read; returns `root`."""
     make(root)
-    shutil.copytree(Path(__file__).parent.parent / "notebooks", root / "notebooks")
+    shutil.copytree(Path(__file__).parent.parent / "notebooks/paper", root / "notebooks/paper")
     return root
 
 
-def write_rows(path: Path, frame: pd.DataFrame) -> None:
+def edit(place: Path, experiment: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
     """Other rows, as if their run had written them."""
-    rows.write_rows(path, frame)
-    place = path.parents[2] / "runs" / DATASET / f"{path.stem}.json"
-    if place.exists():
-        write_json(place, read_json(place) | {"evaluation": measured(path)})
+    path = place / "cases" / DATASET / f"{experiment}.csv"
+    io.write_rows(path, change(io.read_rows(path)))
+    edit_record(place, experiment, lambda record: record["evaluation"].update(rows=sha256(path)))
 
 
-def measured(path: Path) -> dict:
-    """What `runs.evaluate` says in a record."""
-    diagonals = {f"{case:04}": DIAGONAL for case in range(CASES)}
-    return {"code": runs.sha256(*runs.sources(runs.MEASURES)), "rows": sha256(path), "diagonals": diagonals}
+def edit_record(place: Path, experiment: str, change: Callable[[dict], object]) -> None:
+    """Another record."""
+    path = place / "runs" / DATASET / f"{experiment}.json"
+    record = read_json(path)
+    change(record)
+    write_json(path, record)
 
 
-def drawn(chosen: settings.Settings, experiment: str, rng: np.random.Generator) -> pd.DataFrame:
+def drawn(one, dataset: str, rng: np.random.Generator) -> pd.DataFrame:
     """Two cases a patient; how hard a case is does not depend on the experiment. Case 3 lacks the first class."""
     hard = np.random.default_rng(99).normal(0, 0.08, (CASES, 3))
+    networks = {"a": one.students.a, "b": one.students.b}
     lines = []
-    students = chosen.students_of(experiment)
-    for seed in chosen.seeds_of(experiment):
-        for student in rows.STUDENTS:
-            network = getattr(students, student, None)
+    for seed in one.seeds:
+        for student in io.STUDENTS:
+            network = networks.get(student)
+            both = "+".join(of.network for of in networks.values())
             for case in range(CASES):
-                for k, name in enumerate(datasets.get(DATASET).classes[1:]):
-                    dsc = float(np.clip(0.7 + GAIN[experiment] + hard[case, k] + rng.normal(0, 0.01), 0, 1))
-                    line = dict.fromkeys(rows.COLUMNS, 0.0) | {
-                        "dataset": DATASET,
-                        "experiment": experiment,
+                for k, name in enumerate(CLASSES[1:]):
+                    noise = rng.normal(0, 0.01)
+                    dsc = float(np.clip(0.7 + GAIN.get(one.name, 0) + hard[case, k] + noise, 0, 1))
+                    line = dict.fromkeys(io.COLUMNS, 0.0) | {
+                        "dataset": dataset,
+                        "experiment": one.name,
                         "seed": seed,
                         "student": student,
-                        "network": network.network if network else f"{students.a.network}+{students.b.network}",
+                        "network": network.network if network else both,
                         "kind": network.kind if network else "ensemble",
                         "case": f"{case:04}",
                         "patient": f"{case // 2:03}",
                         "class": name,
-                        "dsc": dsc,
-                        "jac": dsc / (2 - dsc),
-                        "mae": 0.02 * (1 - dsc),
-                        "hd95": 10 * (1 - dsc),
-                        "assd": 3 * (1 - dsc),
-                        "unit": "mm",
-                        "dsc_field": dsc,
-                        "hd95_field": 10 * (1 - dsc),
-                        "voxels_true": 500,
-                        "voxels_predicted": 480,
+                        **{"dsc": dsc, "jac": dsc / (2 - dsc), "mae": 0.02 * (1 - dsc)},
+                        **{"hd95": 10 * (1 - dsc), "assd": 3 * (1 - dsc), "unit": "mm"},
+                        **{"voxels_true": 500, "voxels_predicted": 480},
                     }
                     lines.append(line | odd(case, k, seed, student))
-    return pd.DataFrame(lines)[rows.COLUMNS]
+    return pd.DataFrame(lines)[io.COLUMNS]
 
 
 def odd(case: int, k: int, seed: int, student: str) -> dict:
@@ -115,29 +153,43 @@ def odd(case: int, k: int, seed: int, student: str) -> dict:
     return {}
 
 
-def curve(seed: int, experiment: str, rng: np.random.Generator) -> pd.DataFrame:
+def curve(seed: int, name: str, rng: np.random.Generator) -> pd.DataFrame:
     """Four epochs that rise."""
     epoch = np.arange(1, 5)
-    rise = 0.75 * (1 - np.exp(-epoch / 1.5)) + GAIN[experiment]
-    dsc = {f"dsc_{name}": rise + rng.normal(0, 0.02, 4) for name in ("a", "b")}
+    rise = 0.75 * (1 - np.exp(-epoch / 1.5)) + GAIN.get(name, 0)
+    dsc = {f"dsc_{student}": rise + rng.normal(0, 0.02, 4) for student in ("a", "b")}
     agreement = rise + rng.normal(0, 0.01, 4)
-    terms = ["seg"] + ["logits"] * (experiment in ("dml", "rlcl", "ctrcl"))
-    terms += ["alignment", "supervision"] * (experiment in ("cfcl", "ctrcl"))
-    losses = {f"{term}_{name}": (1 + 0.1 * seed) / epoch for term in terms for name in ("a", "b")}
+    terms = ["seg"] + ["logits"] * (name in ("dml", "rlcl", "ctrcl"))
+    terms += ["alignment", "supervision"] * (name in ("cfcl", "ctrcl"))
+    losses = {f"{term}_{student}": (1 + 0.1 * seed) / epoch for term in terms for student in ("a", "b")}
     return pd.DataFrame({"seed": seed, "epoch": epoch, "step": 2 * epoch, **losses, **dsc, "agreement": agreement})
 
 
-def record(chosen: settings.Settings, experiment: str, path: Path) -> dict:
-    """Provenance as `runs.train` writes it."""
+def record(chosen: Settings, dataset: str, one, cases: Path, curves: Path) -> dict:
+    """Provenance as a run writes it."""
     cost = {"device": "cpu", "seconds": 61.5, "peak_mib": 700, "parameters": PARAMETERS}
     cost |= {"gflops": {"a": 0.2, "b": 0.1}, "milliseconds": {"a": 3.0, "b": 4.0}}
+    cost |= {"collapse": {"a": 0.97, "b": 0.3}} if one.name in ("cfcl", "ctrcl") else {}
+    about = {key: getattr(one, key) for key in ("label", "family", "fidelity", "balance")}
+    identity = {"dataset": dataset, "experiment": one.model_dump(mode="json")}
+    identity |= {"augmentation": chosen.augmentation.model_dump(mode="json"), "machine": chosen.machine.numerics()}
+    identity |= {"data": "checksum", "code": {"core": "core", "method": one.method}, "versions": {"torch": "2"}}
     return {
-        "scale": "smoke",
-        "identity": runs.identity(chosen, DATASET, experiment, data="a checksum"),
-        "seeds": {str(seed): cost for seed in chosen.seeds_of(experiment)},
-        "weights": runs.sha256(*runs.Places("smoke", DATASET, experiment).kept_weights()),
-        "curves": sha256(path.parents[2] / "curves" / DATASET / path.name),
-        "evaluation": measured(path),
+        "about": about | {"citation": "", "equation": ""},
+        "dataset": {"classes": CLASSES, "colours": COLOURS, "drawn": dataset == DATASET, "volumes": True},
+        "preset": chosen.preset,
+        "identity": identity | ({"teacher": f"weights of {one.teacher}"} if one.teacher else {}),
+        "source": {"commit": "0" * 40, "clean": True},
+        "machine": {"cpu": "one CPU", "instructions": "AVX2", "system": "x86_64"},
+        "seeds": {str(seed): cost for seed in one.seeds},
+        "weights": f"weights of {one.name}",
+        "predictions": "checksum",
+        "curves": sha256(curves),
+        "evaluation": {
+            "code": "metrics",
+            "rows": sha256(cases),
+            "diagonals": {f"{case:04}": DIAGONAL for case in range(CASES)},
+        },
     }
 
 
@@ -155,10 +207,10 @@ def pictures() -> tuple[np.ndarray, np.ndarray]:
     return truth, np.clip(image, 0, 1)[:, None].astype(np.float16)
 
 
-def samples(truth: np.ndarray, image: np.ndarray, rng: np.random.Generator, experiment: str) -> dict[str, np.ndarray]:
+def samples(truth: np.ndarray, image: np.ndarray, rng: np.random.Generator, name: str) -> dict[str, np.ndarray]:
     """The arrays of `ctrcl.engine.samples`, from a prediction that is the truth moved by two pixels and blurred."""
-    kept = {"rank": np.array(["best", "median", "worst"]), "case": np.array(["0002", "0006", "0009"])}
-    kept |= {"dsc": np.array([0.9, 0.7, 0.5]), "slice": np.array([4, 5, 6]), "image": image, "truth": truth}
+    arrays = {"rank": np.array(["best", "median", "worst"]), "case": np.array(["0002", "0006", "0009"])}
+    arrays |= {"dsc": np.array([0.9, 0.7, 0.5]), "slice": np.array([4, 5, 6]), "image": image, "truth": truth}
     for student in ("a", "b"):
         moved = np.roll(truth, rng.integers(1, 4, 2), (1, 2))
         logits = 4.0 * (moved[:, None] == np.arange(4)[:, None, None])
@@ -166,33 +218,28 @@ def samples(truth: np.ndarray, image: np.ndarray, rng: np.random.Generator, expe
         p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
         true, top = np.take_along_axis(p, truth[:, None].astype(int), 1)[:, 0], p.max(1)
         error = p.argmax(1) != truth
-        factors = {
-            "alignment": 1 / (1 + top - true),
-            "similarity": true,
-            "certainty": np.exp((p * np.log(p)).sum(1)),
-        }
-        factors = {name: np.where(error, value, 1) for name, value in factors.items()}
+        factors = {"alignment": 1 / (1 + top - true), "similarity": true, "certainty": np.exp((p * np.log(p)).sum(1))}
+        factors = {factor: np.where(error, value, 1) for factor, value in factors.items()}
         factors["weight"] = factors["alignment"] * factors["similarity"] * factors["certainty"]
-        kept |= {f"probabilities_{student}": (255 * p).round().astype(np.uint8), f"error_{student}": error}
-        kept |= {f"{name}_{student}": value.astype(np.float16) for name, value in factors.items()}
-    return kept | spaces(rng, experiment)
+        arrays |= {f"probabilities_{student}": (255 * p).round().astype(np.uint8), f"error_{student}": error}
+        arrays |= {f"{factor}_{student}": value.astype(np.float16) for factor, value in factors.items()}
+    return arrays | spaces(rng, name)
 
 
-def spaces(rng: np.random.Generator, experiment: str) -> dict[str, np.ndarray]:
+def spaces(rng: np.random.Generator, name: str) -> dict[str, np.ndarray]:
     """Vectors of two seeds whose classes lie apart, and, with CFCL, shared ones and the maps of stages 3 and 4."""
-    kept = {"space_case": np.array([f"{case:04}" for case in range(CASES)])}
+    arrays = {"space_case": np.array([f"{case:04}" for case in range(CASES)])}
     corners = np.eye(4, 6)[None, None]
     for student in ("a", "b"):
-        kept[f"pyramid_{student}"] = np.array([[16, 8], [32, 4], [64, 2], [128, 1]])
+        arrays[f"pyramid_{student}"] = np.array([[16, 8], [32, 4], [64, 2], [128, 1]])
         centres = corners + rng.normal(0, 0.3, (2, CASES, 4, 6))
         centres[:, 3, 1] = np.nan  # case 3 lacks the first class
-        kept |= {f"centres_{student}": centres.astype(np.float16), f"held_{student}": np.array([0.9, 0.8])}
-        if experiment in ("cfcl", "ctrcl"):
+        arrays |= {f"centres_{student}": centres.astype(np.float16), f"held_{student}": np.array([0.9, 0.8])}
+        if name in ("cfcl", "ctrcl"):
             shared = corners + rng.normal(0, 0.05, (2, CASES, 4, 6))
-            kept[f"shared_{student}"] = shared.astype(np.float16)
+            arrays[f"shared_{student}"] = shared.astype(np.float16)
             for stage, side in ((3, 4), (4, 2)):
                 logits = rng.normal(0, 1, (3, 4, side, side))
-                kept[f"maps{stage}_{student}"] = (np.exp(logits) / np.exp(logits).sum(1, keepdims=True)).astype(
-                    np.float16
-                )
-    return kept
+                p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+                arrays[f"maps{stage}_{student}"] = p.astype(np.float16)
+    return arrays

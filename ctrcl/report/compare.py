@@ -1,156 +1,191 @@
-"""`ctrcl results verify | compare`: are the results whole and what the rows say; how do two folders of them differ?
+"""`ctrcl results verify | compare`: are the results complete and what the rows give; how do two folders differ?"""
 
-Imports no torch.
-"""
-
+import atexit
+import io
+import shutil
+import subprocess
+import tarfile
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from string import Template
 
 import pandas as pd
 
-from ctrcl.config import Settings, read_yaml
-from ctrcl.io import STUDENTS, UserError, read_json, read_rows, sha256
-from ctrcl.report import claims as ledger
-from ctrcl.report import overview, tables
-from ctrcl.report import stats as statistics
-from ctrcl.report.figures import cost
-from ctrcl.report.rendering import signed, spanned
+from ctrcl.io import AGAIN, STUDENTS, UserError, read_json, read_rows, write_text
+from ctrcl.report import claims, stats
+from ctrcl.report import table as tables
+from ctrcl.report.figures import cost, overview
+from ctrcl.report.rendering import Table, plain, signed
+from ctrcl.report.results import Results
+from ctrcl.report.summary import Page, drawn_by, pages
+
+UNDECIDED = "undecided"
+KEYS = ["dataset", "experiment", "student"]
 
 
-def verify(results: Path, scale: str) -> list[str]:
-    """Everything that is wrong with a scale's results, in a line each; nothing is written.
+def verify(results: Results) -> list[str]:
+    """Everything that is wrong with the results, in a line each; nothing is written.
 
-    Every table and the ledger are computed anew from the rows and compared byte by byte; runs that are missing, left
+    Every table and the claims are computed anew from the rows and compared byte by byte; runs that are missing, left
     over, without provenance or edited, and tables that are missing or left over are named.
     """
-    settings = tables.settings_of(results, scale)
-    place = results / scale
-    found = [*_leftovers(settings, place), *_tables(settings, results), *_curves(settings, place)]
-    return [*found, *_costs(settings, results), *_overviews(settings, results), *_claims(results, scale)]
-
-
-def _leftovers(settings: Settings, place: Path) -> Iterator[str]:
-    """Files of runs and of tables that the settings do not list, and what no stage of the pipeline makes."""
-    runs = {(run.dataset, run.experiment) for run in (*settings.runs.values(), *settings.distilled.values())}
-    for room in ("cases", "curves", "runs"):
-        for path in sorted((place / room).glob("*/*")):
-            if (path.parent.name, path.stem) not in runs:
-                yield f"{path} belongs to no run of {place}/params.yaml; remove it"
-    stems = {f"{table}-{dataset}" for table, listed in settings.tables.items() for dataset in listed}
-    stems |= {f"cost-{one.name}" for one in settings.sets.values()}
-    stems |= {f"{kind}-{page.table}" for page in settings.across.values() for kind in overview.KINDS}
-    for path in sorted((place / "tables").glob("*")):
-        if path.stem not in stems:
-            yield f"{path} belongs to no table of {place}/params.yaml; remove it"
-    pipeline = place.parent.parent / "dvc.yaml"
-    made = _made(settings, pipeline) if pipeline.exists() else set()
-    for room in ("figures", "notebooks", "samples") if made else ():
-        for path in sorted((place / room).glob("*")):
-            if path.relative_to(pipeline.parent).as_posix() not in made and not path.name.startswith("."):
-                yield f"{path} is made by no stage of dvc.yaml; remove it"
-
-
-def _made(settings: Settings, pipeline: Path) -> set[str]:
-    """The outputs that the stages of a scale write."""
-    found = set()
-    for stage in read_yaml(pipeline)["stages"].values():
-        items = getattr(settings, stage["foreach"].strip("${}")).values() if "foreach" in stage else [None]
-        for item in items:
-            values = {"scale": settings.scale} | (item.model_dump() if item else {})
-            for out in stage.get("do", stage)["outs"]:
-                path = (out if isinstance(out, str) else next(iter(out))).replace("${item.", "${")
-                found.add(Template(path).substitute(values))
-    return found
-
-
-def _tables(settings: Settings, results: Path) -> Iterator[str]:
-    for name, listed in settings.tables.items():
-        for dataset in listed:
+    found = [*_leftovers(results), *_curves(results)]
+    with tempfile.TemporaryDirectory() as folder:
+        for page in pages(results):
             try:
-                table = tables.main(results, settings.scale, dataset, table=name)
+                paths = list(_fresh(results, page, Path(folder)))
             except UserError as error:
-                yield str(error)
+                found.append(str(error))
                 continue
-            with tempfile.TemporaryDirectory() as folder:
-                yield from _kept(table.save(Path(folder) / f"{name}-{dataset}"), settings, results)
+            found += [line for path in paths for line in _same(path, results.folder / path.relative_to(folder))]
+    return list(dict.fromkeys(found))
 
 
-def _costs(settings: Settings, results: Path) -> Iterator[str]:
-    """The cost tables; what is wrong with a run was said with the other tables."""
-    for one in settings.sets.values():
+def _leftovers(results: Results) -> Iterator[str]:
+    """Files that belong to no run and to no page of the settings."""
+    runs = {(dataset, one.name) for dataset, one in results.settings.runs()}
+    for kind in ("cases", "curves", "runs", "samples"):
+        for path in sorted((results.folder / kind).glob("*/*")):
+            if (path.parent.name, path.stem) not in runs:
+                yield f"{path} belongs to no run of {results.folder}/params.yaml; remove it"
+    listed = list(pages(results))
+    stems = {stem for page in listed for stem in page.tables()}
+    for kind in ("tables", "notebooks", "figures"):
+        for path in sorted((results.folder / kind).glob("[!.]*")):
+            known = {
+                "tables": path.stem in stems,
+                "notebooks": path.stem in {page.stem for page in listed},
+                "figures": any(drawn_by(page, path.stem) for page in listed),
+            }
+            if not known[kind]:
+                yield f"{path} belongs to no page of {results.folder}/params.yaml; remove it"
+
+
+def _curves(results: Results) -> Iterator[str]:
+    for dataset, one in results.settings.runs():
         try:
-            found = cost.costs(results, settings.scale, one.name)
-        except UserError:
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            yield from _kept(found.save(Path(folder) / f"cost-{one.name}"), settings, results)
-
-
-def _kept(paths: list[Path], settings: Settings, results: Path) -> Iterator[str]:
-    for fresh in paths:
-        yield from _same(fresh, results / settings.scale / "tables" / fresh.name)
-
-
-def _curves(settings: Settings, place: Path) -> Iterator[str]:
-    for run in (*settings.runs.values(), *settings.distilled.values()):
-        path, record = (place / room / run.dataset / run.experiment for room in ("curves", "runs"))
-        path, record = path.with_name(f"{path.name}.csv"), record.with_name(f"{record.name}.json")
-        if not path.exists():
-            yield f"{path} is missing; run `dvc repro`"
-        elif record.exists() and read_json(record).get("curves") != sha256(path):
-            yield f"{path} is not what its run wrote (another checksum); restore it, or run `dvc repro`"
-
-
-def _overviews(settings: Settings, results: Path) -> Iterator[str]:
-    """Ranks and wins, as their page writes them."""
-    for page in settings.across.values():
-        try:
-            fresh = overview.overview(results, settings.scale, page.table)
+            results.curves(dataset, one.name)
         except UserError as error:
             yield str(error)
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            yield from _kept(fresh.save(Path(folder)), settings, results)
 
 
-def _claims(results: Path, scale: str) -> Iterator[str]:
-    try:
-        found = ledger.ledger(results, scale)
-    except UserError as error:
-        yield str(error)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / scale).mkdir()
-        yield from _same(ledger.save(found, Path(folder), scale), results / scale / "claims.csv")
+def _fresh(results: Results, page: Page, folder: Path) -> Iterator[Path]:
+    """The tables of a page, written anew."""
+    found: list[Table] = []
+    if page.name in ("main", "comparison") and page.dataset:
+        found = [tables.main(results, page.dataset, page.table or "main")]
+    elif page.name == "cost" and page.dataset:
+        found = [cost.costs(results, page.dataset)]
+    elif page.name == "overview" and page.table:
+        found = [overview.ranks(results, page.table)]
+        found += [overview.wins(results, student, page.table) for student in STUDENTS]
+    elif page.name == "claims":
+        yield claims.save(claims.claims(results), folder / "claims.csv")
+    for stem, table in zip(page.tables(), found, strict=True):
+        yield from table.save(folder / "tables" / stem)
 
 
-def _same(fresh: Path, kept: Path) -> Iterator[str]:
-    if not kept.exists():
-        yield f"{kept} is missing; run `dvc repro`"
-    elif kept.read_bytes() != fresh.read_bytes():
-        yield f"{kept} is not what its rows give; run `dvc repro`"
+def _same(fresh: Path, there: Path) -> Iterator[str]:
+    if not there.exists():
+        yield f"{there} is missing; {AGAIN}"
+    elif there.read_bytes() != fresh.read_bytes():
+        yield f"{there} is not what its rows give; {AGAIN}"
 
 
-def compare(one: Path, other: Path) -> pd.DataFrame:
-    """Two folders of results (`results/<scale>`), run by run and student by student.
+@dataclass(frozen=True)
+class Comparison:
+    """Two folders of results of one preset.
 
-    Returns:
-        `dataset, experiment, student`, the mean DSC of both with intervals, and the second less the first, paired over
-        the cases that both have; a run that only one folder has stands there with a dash.
+    Attributes:
+        names: what was compared; `machines`: the CPUs that it was made on.
+        frame: `dataset, experiment, student`, both mean DSC (`first`, `second`), the second less the first.
+        conclusions: `table, dataset, experiment, student` and both conclusions: better, worse or undecided.
+        gaps: what could not be compared, a line each.
     """
+
+    names: tuple[str, str]
+    machines: tuple[str, str]
+    frame: pd.DataFrame
+    conclusions: pd.DataFrame
+    gaps: list[str]
+
+    @property
+    def changed(self) -> pd.DataFrame:
+        """The rows of tables whose conclusion is another."""
+        return self.conclusions[self.conclusions["first"] != self.conclusions["second"]]
+
+    def lines(self) -> list[str]:
+        """At most ten lines for the terminal."""
+        lines = [
+            f"first: {self.names[0]}, made on {self.machines[0]}",
+            f"second: {self.names[1]}, made on {self.machines[1]}",
+        ]
+        if len(self.frame):
+            gap = self.frame["difference"]
+            worst = self.frame.iloc[int(gap.abs().to_numpy().argmax())]
+            lines += [
+                f"means compared: {len(gap)} (run and student), {int((gap == 0).sum())} identical; mean change "
+                f"{signed(gap.mean(), 4)} DSC",
+                f"largest change: {signed(worst['difference'], 4)} DSC ({worst['dataset']}, {worst['experiment']}, "
+                f"student {worst['student']}: {plain(worst['first'])} and {plain(worst['second'])})",
+            ]
+        same = len(self.conclusions) - len(self.changed)
+        lines.append(f"conclusions (better, worse, undecided): {same} of {len(self.conclusions)} the same")
+        for row in self.changed.head(3).to_dict("records"):
+            where = f"{row['table']}, {row['dataset']}, {row['experiment']}, student {row['student']}"
+            lines.append(f"  {where}: {row['first']}, now {row['second']}")
+        return [*lines, *(f"not compared: {gap}" for gap in self.gaps)][:10]
+
+    def markdown(self) -> str:
+        """The same and every number as a page in Markdown."""
+        means = Table(self.frame, [self.frame]).markdown()
+        changed = Table(self.changed, [self.changed]).markdown() if len(self.changed) else "None.\n"
+        gaps = "".join(f"- {gap}\n" for gap in self.gaps) or "Nothing.\n"
+        heads = ("# Reproduction", "## Conclusions that changed", "## Not compared", "## Every mean")
+        bodies = ("\n".join(f"- {line.strip()}" for line in self.lines()) + "\n", changed, gaps, means)
+        return "\n".join(f"{head}\n\n{body}" for head, body in zip(heads, bodies, strict=True))
+
+
+def compare(one: Path, other: Path, names: tuple[str, str] | None = None) -> Comparison:
+    """Two folders of results (`results/<preset>`), run by run and conclusion by conclusion.
+
+    What is incomplete, as in the middle of a reproduction, is listed as not compared.
+    """
+    sides, gaps = (Results(one), Results(other)), []
+    lines, conclusions = [], []
     runs = [_runs(place) for place in (one, other)]
-    lines = []
-    for dataset, experiment in sorted(runs[0] | runs[1]):
-        sides = [_rows(place / "cases" / dataset / f"{experiment}.csv") for place in (one, other)]
+    for dataset, name in sorted(runs[0] | runs[1]):
+        if (dataset, name) not in runs[0] & runs[1]:
+            gaps.append(f"{dataset}, {name}: only in {'first' if (dataset, name) in runs[0] else 'second'}")
+            continue
+        rows = [read_rows(place / "cases" / dataset / f"{name}.csv") for place in (one, other)]
         for student in STUDENTS:
-            line: dict[str, object] = {"dataset": dataset, "experiment": experiment, "student": student}
-            parts = [rows[rows["student"] == student] for rows in sides]
-            for name, part in zip(("first", "second"), parts, strict=True):
-                line |= tables.flat(name, statistics.interval(part, "dsc"))
-            lines.append(line | tables.flat("difference", statistics.paired(parts[1], parts[0], "dsc")))
-    return pd.DataFrame(lines)
+            first, second = (stats.mean(part[part["student"] == student], "dsc").mean for part in rows)
+            line = {"dataset": dataset, "experiment": name, "student": student, "first": first, "second": second}
+            lines.append(line | {"difference": second - first})
+    for table, listed in sides[0].settings.tables.items():
+        for dataset in listed:
+            try:
+                frames = [_concluded(tables.main(side, dataset, table).frame) for side in sides]
+            except UserError as error:
+                gaps.append(f"table {table} of {dataset}: {error}")
+                continue
+            merged = frames[0].merge(frames[1], on=KEYS, suffixes=("_", ""))
+            merged = merged.rename(columns={"conclusion_": "first", "conclusion": "second"})
+            conclusions.append(merged.assign(table=table)[["table", *KEYS, "first", "second"]])
+    empty = pd.DataFrame(columns=["table", *KEYS, "first", "second"])
+    frame = pd.DataFrame(lines, columns=[*KEYS, "first", "second", "difference"])
+    machines = (_machine(one), _machine(other))
+    every = pd.concat(conclusions, ignore_index=True) if conclusions else empty
+    return Comparison(names or (str(one), str(other)), machines, frame, every, gaps)
+
+
+def _concluded(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table's conclusions: better and worse as they are, everything else undecided."""
+    tested = frame[frame["baseline"] != ""]
+    words = tested["verdict"].where(tested["verdict"].isin([stats.BETTER, stats.WORSE]), UNDECIDED)
+    return tested[KEYS].assign(conclusion=words)
 
 
 def _runs(place: Path) -> set[tuple[str, str]]:
@@ -160,13 +195,42 @@ def _runs(place: Path) -> set[tuple[str, str]]:
     return found
 
 
-def _rows(path: Path) -> pd.DataFrame:
-    return read_rows(path) if path.exists() else pd.DataFrame(columns=["student", "seed", *statistics.KEYS, "dsc"])
+def _machine(place: Path) -> str:
+    """The CPUs that the runs of a folder were made on."""
+    made = [read_json(path).get("machine") for path in sorted((place / "runs").glob("*/*.json"))]
+    return (
+        ", ".join(sorted({str(one.get("cpu") if isinstance(one, dict) else one) for one in made})) or "an unknown CPU"
+    )
 
 
-def told(frame: pd.DataFrame) -> Iterator[str]:
-    """The lines of a comparison, for people."""
-    yield f"{'data set':16} {'experiment':30} {'student':9} {'first':22} {'second':22} second less first"
-    for row in frame.to_dict("records"):
-        names = f"{row['dataset']:16} {row['experiment']:30} {row['student']:9}"
-        yield f"{names} {spanned(row, 'first'):22} {spanned(row, 'second'):22} {spanned(row, 'difference', signed)}"
+def published(revision: str, preset: str) -> Path:
+    """`results/<preset>` of a git revision in a temporary folder, which is removed when the program ends."""
+    command = ["git", "archive", revision, f"results/{preset}"]
+    try:
+        archive = subprocess.run(command, capture_output=True, check=True).stdout
+    except FileNotFoundError:
+        raise UserError("git is not installed: name two folders of results to compare") from None
+    except subprocess.CalledProcessError as error:
+        reason = " ".join(error.stderr.decode(errors="replace").split())
+        raise UserError(
+            f"results/{preset} of {revision!r} cannot be read: {reason}; name a commit or a folder"
+        ) from None
+    folder = Path(tempfile.mkdtemp(prefix="ctrcl-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        tar.extractall(folder, filter="data")
+    return folder / "results" / preset
+
+
+def between(preset: str, one: str = "HEAD", other: str | None = None) -> Comparison:
+    """Compare two folders or git revisions of a preset's results; by default the last commit and the working tree."""
+    names = (one, other or f"results/{preset}")
+    places = [Path(name) if Path(name).is_dir() else published(name, preset) for name in names]
+    return compare(places[0], places[1], names)
+
+
+def report(preset: str, one: str = "HEAD", other: str | None = None) -> Comparison:
+    """The same, and as a page in `artifacts/reproduction-<preset>.md`."""
+    found = between(preset, one, other)
+    write_text(Path("artifacts") / f"reproduction-{preset}.md", found.markdown())
+    return found

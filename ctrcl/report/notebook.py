@@ -1,8 +1,8 @@
 """Notebooks of `notebooks/paper/` executed into `results/`, so that two executions give the same bytes.
 
-The committed notebook holds no outputs. papermill runs it with the scale and the data set as parameters, in the
-project's folder and with this very interpreter; what differs from run to run or from machine to machine (times,
-drawn ids, versions, absolute paths) is then taken out. Imports no torch.
+The committed notebook holds no outputs. papermill runs it with the preset and the data set as parameters, in the
+project's folder and with the interpreter that runs this; what differs from run to run or from machine to machine
+(times, random ids, versions, absolute paths) is then taken out.
 """
 
 import os
@@ -10,30 +10,32 @@ import re
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctrcl.io import UserError, replacing
+from ctrcl.report.summary import Page
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 PAPER = Path("notebooks/paper")
 CONTROL = "(a control: it moves in JupyterLab, `make lab`)"  # what a static page shows in its place
-WIDGET = "application/vnd.jupyter.widget-view+json"  # lives as long as its kernel, under a drawn id
+WIDGET = "application/vnd.jupyter.widget-view+json"  # lives as long as its kernel, under a random id
 INJECTED = "injected-parameters"  # papermill's tag, and the id that the cell gets here
 
 
-def execute(name: str, scale: str, dataset: str | None, root: Path = Path("."), table: str | None = None) -> Path:
-    """Execute `notebooks/paper/<name>.ipynb` into `results/<scale>/notebooks/<name>-<dataset>.ipynb`.
+def execute(name: str, preset: str, dataset: str | None, root: Path = Path("."), table: str | None = None) -> Path:
+    """Execute `notebooks/paper/<name>.ipynb` into `results/<preset>/notebooks/<name>-<dataset>.ipynb`.
 
     Args:
-        name: of the notebook; it must have a cell tagged `parameters` with `scale` and, but for pages on all data
+        name: of the notebook; it must have a cell tagged `parameters` with `preset` and, but for pages on all data
             sets, `dataset`.
         root: the project's folder; the notebook runs there.
-        table: handed on as a parameter where it is given; the executed notebook is then called after it.
+        table: a parameter of some notebooks; the executed notebook is then named after it.
 
     Returns:
         The path of the executed notebook.
@@ -46,11 +48,10 @@ def execute(name: str, scale: str, dataset: str | None, root: Path = Path("."), 
     source, known = root / PAPER / f"{name}.ipynb", sorted(path.stem for path in (root / PAPER).glob("*.ipynb"))
     if name not in known:
         raise UserError(f"there is no notebook {name!r} in {root / PAPER}; it has: {', '.join(known) or 'none'}")
-    parameters = {key: value for key, value in (("scale", scale), ("dataset", dataset), ("table", table)) if value}
+    parameters = {key: value for key, value in (("preset", preset), ("dataset", dataset), ("table", table)) if value}
     _accepted(source, parameters)
     executed = run(source, parameters, root)
-    stem = f"{table or name}-{dataset}" if dataset else "-".join(filter(None, (name, table)))
-    target = root / "results" / scale / "notebooks" / f"{stem}.ipynb"
+    target = root / "results" / preset / "notebooks" / f"{Page(name, dataset, table).stem}.ipynb"
     with replacing(target) as draft:
         draft.write_bytes((writes(executed, version=4) + "\n").encode())
     return target
@@ -61,11 +62,11 @@ def _accepted(source: Path, parameters: dict[str, Any]) -> None:
     with _quiet():
         from papermill import inspect_notebook
 
-        wanted = [name for name in inspect_notebook(source) if name in ("scale", "dataset", "table")]
+        wanted = [name for name in inspect_notebook(source) if name in ("preset", "dataset", "table")]
     if set(wanted) != set(parameters):
         usage = {"dataset": " DATASET", "table": " --table TABLE"}
         call = f"ctrcl notebook {source.stem}{''.join(text for name, text in usage.items() if name in wanted)}"
-        raise UserError(f"{source} takes {', '.join(wanted)}, not {', '.join(parameters)}; say: {call}")
+        raise UserError(f"{source} takes {', '.join(wanted)}, not {', '.join(parameters)}; run `{call}`")
 
 
 def run(source: Path, parameters: dict[str, Any], root: Path = Path(".")) -> "NotebookNode":
@@ -76,16 +77,10 @@ def run(source: Path, parameters: dict[str, Any], root: Path = Path(".")) -> "No
         from papermill import execute_notebook
         from papermill.exceptions import PapermillExecutionError
 
-        options = {
-            "kernel_manager_class": _kernel(Path(folder)),
-            "coalesce_streams": True,
-            "shutdown_kernel": "immediate",
-        }
-        bar = sys.stderr.isatty()
+        options: dict[str, Any] = {"kernel_manager_class": _kernel(Path(folder)), "coalesce_streams": True}
+        options |= {"shutdown_kernel": "immediate", "kernel_name": "python3", "progress_bar": sys.stderr.isatty()}
         try:
-            notebook = execute_notebook(
-                source, None, parameters, kernel_name="python3", cwd=root, progress_bar=bar, **options
-            )
+            notebook = execute_notebook(source, None, parameters, cwd=root, **options)
         except PapermillExecutionError as error:
             cells = nbformat.read(source, as_version=4).cells
             number = next((n for n, cell in enumerate(cells, start=1) if cell.source == error.source), 0)
@@ -109,7 +104,7 @@ def _kernel(folder: Path) -> type:
 
 
 def _failure(number: int, error: Any) -> str:
-    """Which cell and why, in one line; an error meant for people speaks for itself."""
+    """Which cell and why, in one line."""
     line = next((line for line in error.source.splitlines() if line.strip()), "")
     kind = "" if error.ename == "UserError" else f"{error.ename}: "
     place = f"cell {number}" if number else "the injected parameters"
@@ -117,7 +112,7 @@ def _failure(number: int, error: Any) -> str:
 
 
 def stabilised(notebook: "NotebookNode", root: Path) -> "NotebookNode":
-    """The notebook without what changes from run to run: times, drawn ids, widgets, versions, absolute paths."""
+    """The notebook without what changes from run to run: times, random ids, widgets, versions, absolute paths."""
     notebook = notebook.copy()
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook.metadata = type(notebook)({"kernelspec": kernel, "language_info": {"name": "python"}})
@@ -132,7 +127,7 @@ def stabilised(notebook: "NotebookNode", root: Path) -> "NotebookNode":
                 output["data"] = {"text/plain": CONTROL}
             for holder, key in _texts(output):
                 for place in sorted(places, key=len, reverse=True):
-                    if len(place) > 2:  # a home or a project at / says nothing
+                    if len(place) > 2:  # a home or a project at / is part of every path
                         holder[key] = re.sub(rf"{re.escape(place)}(?![\w.-])", places[place], holder[key])
     return notebook
 
@@ -154,3 +149,33 @@ def _quiet() -> Iterator[None]:
             for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
                 warnings.filterwarnings("ignore", category=category, module=package)
         yield
+
+
+def redrawn(draw: Callable[..., Any], knobs: Mapping[str, Any]) -> Any:
+    """An output widget that shows `draw(**values)`, now and when a knob moves.
+
+    ipywidgets' `interactive` draws within the output widget, which now and then blocks nbclient and papermill for ever;
+    here the picture is a value of the widget. A first drawing that fails raises; of a later one the error is shown.
+    """
+    from IPython.core.interactiveshell import InteractiveShell
+    from ipywidgets import Output
+
+    shell: Any = InteractiveShell.instance()
+    shown, form = Output(), shell.display_formatter.format
+
+    def redraw() -> None:
+        data, about = form(draw(**{name: knob.value for name, knob in knobs.items()}))
+        data = {kind: b64encode(of).decode() if isinstance(of, bytes) else of for kind, of in data.items()}
+        shown.outputs = ({"output_type": "display_data", "data": data, "metadata": about},)
+
+    def moved(_: Any) -> None:
+        try:
+            redraw()
+        except Exception as error:  # nobody would see it: a callback has no cell to print to
+            text = f"{type(error).__name__}: {error}"
+            shown.outputs = ({"output_type": "stream", "name": "stderr", "text": text},)
+
+    redraw()
+    for knob in knobs.values():
+        knob.observe(moved, names="value")
+    return shown

@@ -1,101 +1,81 @@
 """The framework of CTRCL drawn from code: two students, ARM between their soft labels, CPMs between their features.
 
-What can be read off the results is: backbones, strides and channels from the samples of CTRCL, stages and weights from
-the settings, the number of classes from the data sets. Wu et al., arXiv 2408.13698; CFCL is our reading (docs).
+Backbones, strides, channels and the stages of the CPMs are read off the samples of CTRCL and the settings. Wu et al.,
+arXiv 2408.13698; CFCL is our reading (`docs/departures.md`).
 """
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from ctrcl import data as datasets
-from ctrcl import methods
-from ctrcl.config import Settings
 from ctrcl.io import UserError
-from ctrcl.report import tables
-from ctrcl.report.kept import samples_of
-from ctrcl.report.style import OKABE_ITO, PAGE, STYLE, Drawing, below, drawing
+from ctrcl.report.figures.categories import stages_of
+from ctrcl.report.results import Results
+from ctrcl.report.style import OKABE_ITO, PAGE, STYLE, Drawing, drawing
 
 COLOURS = {"a": OKABE_ITO[4], "b": OKABE_ITO[1], "truth": "#777777", "arm": OKABE_ITO[5], "cpm": OKABE_ITO[3]}
 LEFTS, MIDDLE = (14, 23, 32, 41), 33  # of the stages; between the students
+KINDS = {"cnn": "CNN", "transformer": "Transformer"}
 
 
-@dataclass(frozen=True)
-class Framework:
-    """What the drawing says: per student its stages' (stride, channels); options of CTRCL; classes by data set."""
+@mpl.rc_context(STYLE)
+def figure(results: Results) -> Drawing:
+    """The drawing, as wide as a page, from the first data set with CTRCL in its main table."""
+    dataset = next((name for name in results.settings.tables.get("main", {}) if "ctrcl" in results.main(name)), None)
+    if dataset is None:
+        raise UserError(f"{results.folder}/params.yaml lists no ctrcl in its main table; this page draws that method")
+    samples = results.samples(dataset, "ctrcl", "pyramid_a", "pyramid_b")
+    size, stages = samples["truth"].shape[-1], stages_of(samples)
+    drawn = drawing(PAGE, 4.7, "Framework of CTRCL: two students exchange rectified soft labels and class maps.")
+    ax = drawn.subplots()
+    ax.set(xlim=(0, 100), ylim=(0, 66))
+    ax.set_axis_off()
+    _box(ax, (1, 28, 9, 10), "image\nbatch", COLOURS["truth"])
+    _box(ax, (87, 28, 12, 10), "truth y", COLOURS["truth"])
+    for student, other, up in (("a", "b", 1), ("b", "a", -1)):
+        pyramid = [(size // int(side), int(channels)) for channels, side in samples[f"pyramid_{student}"]]
+        of = getattr(results.settings.students, student)
+        _student(ax, student, f"{KINDS[of.kind]} ({of.network})", pyramid, up)
+        _perception(ax, stages, up)
+        _rectification(ax, student, other, up)
+    weights = ", ".join(
+        f"{k} = {v:g}" for k, v in results.settings.experiment("ctrcl").options.items() if k in "alpha beta"
+    )
+    parts = [f"CTRCL, preset {results.preset}", weights, f"K = {len(results.dataset(dataset).classes)} ({dataset})"]
+    note = f"{', '.join(part for part in parts if part)}."
+    drawn.below(f"{note} Dashed: only in training. Numbers in a stage: stride, channels.")
+    return drawn
 
-    settings: Settings
-    pyramids: dict[str, list[tuple[int, int]]]
-    options: Any
-    classes: dict[str, int]
 
-    def names(self, student: str) -> str:
-        """What a student is called."""
-        of = getattr(self.settings.students, student)
-        return f"{'CNN' if of.kind == 'cnn' else 'Transformer'} ({of.network})"
+def _student(ax: Axes, student: str, name: str, pyramid: list[tuple[int, int]], up: int) -> None:
+    """Stages, decoder, soft label and segmentation loss; student b's mirror student a's."""
+    colour, y = COLOURS[student], MIDDLE + up * 23.5
+    ax.text(14, y + up * 7.6, f"student {student}: {name}", fontsize=8, weight="bold", va="center")
+    for place, (stride, channels) in enumerate(pyramid):
+        height = 10 - 1.6 * place
+        words = f"stage {place + 1}\n/{stride}\n{channels}"
+        _box(ax, (LEFTS[place], y - height / 2, 8, height), words, colour, size=6.5)
+    _box(ax, (51, y - 4, 9, 8), "decoder", colour)
+    _box(ax, (63, y - 4, 18, 8), f"soft label $p_{{{student}}}$\nK classes", colour)
+    _box(ax, (87, y - 4, 12, 8), "$L_{seg}$\nCE + Dice", "#333333", tint=0)
+    _arrow(ax, (5.5, MIDDLE + up * 5), (14, y))
+    for start, end in ((22, 23), (31, 32), (40, 41), (49, 51), (60, 63), (81, 87)):
+        _arrow(ax, (start, y), (end, y))
+    _arrow(ax, (93, MIDDLE + up * 5), (93, y - up * 4), COLOURS["truth"])
 
-    def text(self) -> str:
-        """What is drawn, read off settings and results."""
-        parts, options = [], self.options
-        for student, pyramid in self.pyramids.items():
-            steps = ", ".join(f"{channels} at stride {stride}" for stride, channels in pyramid)
-            parts.append(f"Student {student}: {self.names(student)}, channels {steps}.")
-        counts = ", ".join(f"{count} ({name})" for name, count in self.classes.items())
-        return " ".join(parts) + (
-            f" Classes K, background included: {counts}. ARM rectifies a student's soft label with the truth before "
-            f"the other learns from it (weight α = {options.alpha:g}, temperature {options.temperature:g}). CPMs read "
-            f"class maps off stages {' and '.join(map(str, options.stages))}, and CFCL ({options.variant}) brings both "
-            f"students' to agree (weight β = {options.beta:g}). All of this lives in training only: each student is "
-            "deployed alone."
-        )
 
-    @mpl.rc_context(STYLE)
-    def figure(self) -> Drawing:
-        """The drawing, as wide as a page."""
-        figure = drawing(PAGE, 4.7, "Framework of CTRCL: two students exchange rectified soft labels and class maps.")
-        ax = figure.subplots()
-        ax.set(xlim=(0, 100), ylim=(0, 66))
-        ax.set_axis_off()
-        _box(ax, (1, 28, 9, 10), "image\nbatch", COLOURS["truth"])
-        _box(ax, (87, 28, 12, 10), "truth y", COLOURS["truth"])
-        for student, other, up in (("a", "b", 1), ("b", "a", -1)):
-            self._student(ax, student, up)
-            self._perception(ax, MIDDLE + up * 23.5, up)
-            _rectification(ax, student, other, up)
-        told = f"CTRCL at scale {self.settings.scale}: α = {self.options.alpha:g}, β = {self.options.beta:g}. "
-        below(figure, f"{told}Dashed: only in training. Numbers in a stage: stride, channels.", None)
-        return figure
-
-    def _student(self, ax: Axes, student: str, up: int) -> None:
-        """Stages, decoder, soft label and segmentation loss; student b's mirror student a's."""
-        colour, y = COLOURS[student], MIDDLE + up * 23.5
-        ax.text(14, y + up * 7.6, f"student {student}: {self.names(student)}", fontsize=8, weight="bold", va="center")
-        for place, (stride, channels) in enumerate(self.pyramids[student]):
-            height = 10 - 1.6 * place
-            words = f"stage {place + 1}\n/{stride}\n{channels}"
-            _box(ax, (LEFTS[place], y - height / 2, 8, height), words, colour, size=6.5)
-        _box(ax, (51, y - 4, 9, 8), "decoder", colour)
-        _box(ax, (63, y - 4, 18, 8), f"soft label $p_{{{student}}}$\nK classes", colour)
-        _box(ax, (87, y - 4, 12, 8), "$L_{seg}$\nCE + Dice", "#333333", tint=0)
-        _arrow(ax, (5.5, MIDDLE + up * 5), (14, y))
-        for start, end in ((22, 23), (31, 32), (40, 41), (49, 51), (60, 63), (81, 87)):
-            _arrow(ax, (start, y), (end, y))
-        _arrow(ax, (93, MIDDLE + up * 5), (93, y - up * 4), COLOURS["truth"])
-
-    def _perception(self, ax: Axes, y: float, up: int) -> None:
-        for stage in self.options.stages:
-            left = LEFTS[stage - 1]
-            _box(ax, (left, MIDDLE + up * 9.5 - 2.2, 8, 4.4), "CPM", COLOURS["cpm"], dash="--")
-            _arrow(ax, (left + 4, y - up * (5.8 - 0.8 * stage)), (left + 4, MIDDLE + up * 11.7), dash="--")
-            _arrow(ax, (left + 4, MIDDLE), (left + 4, MIDDLE + up * 7.3), COLOURS["cpm"], dash="--")
-        words = "$L_{cfcl}$\nclasses\nalike" if up > 0 and self.options.stages else ""
-        ax.text(
-            LEFTS[min(self.options.stages, default=1) - 1] - 0.8, MIDDLE, words, ha="right", va="center", fontsize=7
-        )
+def _perception(ax: Axes, stages: list[int], up: int) -> None:
+    """CPMs read class maps off some stages, and a loss aligns those of both students."""
+    y = MIDDLE + up * 23.5
+    for stage in stages:
+        left = LEFTS[stage - 1]
+        _box(ax, (left, MIDDLE + up * 9.5 - 2.2, 8, 4.4), "CPM", COLOURS["cpm"], dash="--")
+        _arrow(ax, (left + 4, y - up * (5.8 - 0.8 * stage)), (left + 4, MIDDLE + up * 11.7), dash="--")
+        _arrow(ax, (left + 4, MIDDLE), (left + 4, MIDDLE + up * 7.3), COLOURS["cpm"], dash="--")
+    words = "$L_{cfcl}$\naligns\nclasses" if up > 0 and stages else ""
+    ax.text(LEFTS[min(stages, default=1) - 1] - 0.8, MIDDLE, words, ha="right", va="center", fontsize=7)
 
 
 def _rectification(ax: Axes, student: str, other: str, up: int) -> None:
@@ -121,19 +101,3 @@ def _box(ax: Axes, box: Any, words: str, colour: str, size: float = 7, dash: str
 def _arrow(ax: Axes, start: Any, end: Any, colour: str = "#333333", dash: str = "-") -> None:
     style: Any = {"arrowstyle": "-|>", "mutation_scale": 7, "linestyle": dash, "shrinkA": 0, "shrinkB": 0}
     ax.add_patch(FancyArrowPatch(start, end, color=colour, linewidth=1, **style))
-
-
-def framework(results: Path, scale: str) -> Framework:
-    """Read what the drawing says, off the settings and the first data set's samples of CTRCL."""
-    settings = tables.settings_of(results, scale)
-    sets = [name for name, rows in settings.tables["main"].items() if "ctrcl" in rows]
-    if not sets:
-        raise UserError(f"{results / scale}/params.yaml lists no ctrcl in its main table; this page draws that method")
-    path = results / scale / "samples" / sets[0] / "ctrcl.npz"
-    kept = samples_of(path)
-    if "pyramid_a" not in kept:
-        raise UserError(f"{path} was written by an older version; run `ctrcl samples {sets[0]}`")
-    size = kept["truth"].shape[-1]
-    pyramids = {s: [(size // int(side), int(c)) for c, side in kept[f"pyramid_{s}"]] for s in ("a", "b")}
-    _, options = methods.configured("ctrcl", settings.experiment("ctrcl"))
-    return Framework(settings, pyramids, options, {name: len(datasets.get(name).classes) for name in sets})

@@ -1,12 +1,10 @@
 """Why two kinds of networks: where the CNN alone mislocalises, and where the Transformer alone blurs; both measured.
 
-The maps show the kept cases of training alone; the numbers beside them are those of claims 9 and 10 of the ledger,
-over all test cases and seeds. A component (full connectivity) is mislocalised if it shares no pixel with the true
-class; a boundary error is the distance between the boundaries of what lies in the right place (`metrics.py`).
+The maps show the sampled cases of training alone; the numbers beside them are those of claims 9 and 10, over all test
+cases and seeds. A component (full connectivity) is mislocalised if it shares no pixel with the true class; a boundary
+error is the distance between the boundaries of what lies in the right place (`engine/metrics.py`).
 """
 
-from dataclasses import dataclass
-from pathlib import Path
 from textwrap import fill
 from typing import Any, NamedTuple
 
@@ -17,35 +15,30 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from scipy.ndimage import binary_erosion, distance_transform_edt, label
 
-from ctrcl import data as datasets
 from ctrcl.io import UserError
-from ctrcl.report import claims as ledger
-from ctrcl.report import stats as statistics
-from ctrcl.report import tables
-from ctrcl.report.kept import samples_of
-from ctrcl.report.pictures import WRONG, panel, picture, turned
-from ctrcl.report.rendering import Shown, framed, signed, spanned
-from ctrcl.report.style import OKABE_ITO, PAGE, STYLE, Drawing, drawing, said
+from ctrcl.report import claims, stats
+from ctrcl.report.figures.qualitative import panel, picture, turned
+from ctrcl.report.figures.rectification import WRONG
+from ctrcl.report.rendering import Table, flat, signed, spanned
+from ctrcl.report.results import Results
+from ctrcl.report.style import OKABE_ITO, PAGE, STYLE, Drawing, drawing
 
 TRUE = "#DDDDDD"
-WORDS = {"cnn": "CNN", "transformer": "Transformer"}
 RANKS = ("median", "worst")
 FAR = 5  # pixels: the end of the colours
 FULL = np.ones((3, 3))  # connectivity
+KINDS = {"cnn": "CNN", "transformer": "Transformer"}
+MEASURES = {  # claim: kind that it says is worse, measure, factor, name
+    "9": ("cnn", "mislocalised", 100, "mislocalised (% of voxels)"),
+    "10": ("transformer", "boundary_error", 1, "boundary error ({unit})"),
+}
 
 
 class Faults(NamedTuple):
-    """Of one prediction: what lies in the wrong place, in how many components, and how far off a boundary pixel is
-    (NaN elsewhere)."""
+    """Of one prediction: what lies in the wrong place, and how far off a boundary pixel is (NaN elsewhere)."""
 
     misplaced: np.ndarray
     distance: np.ndarray
-    components: int
-
-    def __str__(self) -> str:
-        known = self.distance[np.isfinite(self.distance)]
-        off = f"boundary off by {known.mean():.2f} px on average" if len(known) else "nothing in the right place"
-        return f"{self.components} mislocalised ({self.misplaced.sum()} pixels), {off}"
 
 
 def matched(mask: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -55,7 +48,7 @@ def matched(mask: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def boundary(mask: np.ndarray) -> np.ndarray:
-    """Pixels with a face neighbour outside the mask; outside the image is outside."""
+    """Pixels with one of four neighbours outside the mask; outside the image is outside."""
     return mask & ~binary_erosion(mask)
 
 
@@ -66,120 +59,89 @@ def faults(predicted: np.ndarray, truth: np.ndarray) -> Faults:
     """
     misplaced = np.zeros(truth.shape, bool)
     distance = np.full(truth.shape, np.nan)
-    components = 0
     for k in range(1, max(predicted.max(), truth.max()) + 1):
         mine, theirs = predicted == k, truth == k
         placed = matched(mine, theirs)
         misplaced |= mine & ~placed
-        components += label(mine & ~placed, FULL)[1]
         edge = boundary(placed)
         if edge.any():
             distance[edge] = distance_transform_edt(~boundary(matched(theirs, mine)))[edge]
-    return Faults(misplaced, distance, components)
+    return Faults(misplaced, distance)
 
 
-@dataclass(frozen=True)
-class Motivation:
-    """The page.
-
-    Attributes:
-        names: what each student is called; `kept`: the samples of training alone; `faults`: by rank and student.
-        frame: a row per measure, with intervals of both students and of the paired difference (`gap`).
-    """
-
-    scale: str
-    dataset: str
-    names: dict[str, str]
-    kept: dict[str, np.ndarray]
-    faults: dict[tuple[str, str], Faults]
-    frame: pd.DataFrame
-
-    def table(self) -> Shown:
-        """The measured rates and their paired difference."""
-        told = {name: self.frame.apply(spanned, axis=1, name=s) for s, name in self.names.items()}
-        told["difference"] = self.frame.apply(spanned, axis=1, name="gap", form=signed)
-        return framed(self.frame[["measure"]].assign(**told, of=self.frame["of"], units=self.frame["units"]))
-
-    def text(self) -> str:
-        """What the numbers say of claims 9 and 10 here, and what the maps show."""
-        of = " and ".join(f"the {name}" for name in self.names.values())
-        parts = [f"On {self.dataset} (scale {self.scale}), {of} trained alone, all test cases and seeds."]
-        for row in self.frame.to_dict("records"):
-            told = ", ".join(f"{_kind(name)} {spanned(row, s)}" for s, name in self.names.items())
-            parts.append(
-                f"{row['measure']}: {told}; {row['of']}, case by case: {spanned(row, 'gap', signed)} over "
-                f"{row['units']} units, so claim {row['claim']} ({ledger.CLAIMS[row['claim']].statement}) is "
-                f"{row['verdict']} here."
-            )
-        for rank in RANKS:
-            shown = "; ".join(f"{_kind(name)}: {self.faults[rank, s]}" for s, name in self.names.items())
-            parts.append(f"In the picture of the {rank} case (first seed), {shown}.")
-        return said(parts, datasets.get(self.dataset))
-
-    @mpl.rc_context(STYLE)
-    def figure(self) -> Drawing:
-        """Rows: cases; columns: image with truth, the two students; at the right what is measured over all cases."""
-        benchmark, told = datasets.get(self.dataset), " and ".join(self.names.values())
-        figure = drawing(PAGE, 3.9, f"{self.dataset}: where {told} alone mislocalise and miss boundaries, two cases.")
-        parts: Any = figure.subfigures(1, 2, width_ratios=(3.1, 1))
-        axes = parts[0].subplots(2, 3)
-        for row, rank in zip(axes, RANKS, strict=True):
-            place = list(self.kept["rank"]).index(rank)
-            truth = turned(self.kept["truth"][place], benchmark)
-            panel(row[0], picture(self.kept["image"][place], benchmark))
-            contours(row[0], truth, "white")
-            row[0].set_ylabel(f"{rank}\n{fill(str(self.kept['case'][place]), 18)}", fontsize=7)
-            for ax, student in zip(row[1:], ("a", "b"), strict=True):
-                of = self.faults[rank, student]
-                seen = Faults(turned(of.misplaced, benchmark), turned(of.distance, benchmark), of.components)
-                mapped = _faulty(ax, seen, truth)
-        for ax, title in zip(axes[0], ("image and truth", *self.names.values()), strict=True):
-            ax.set_title(title.replace(" (", "\n("))
-        parts[0].colorbar(mapped, ax=axes, label="distance to the true boundary (px)", fraction=0.03, extend="max")
-        for ax, line in zip(parts[1].subplots(2, 1), self.frame.to_dict("records"), strict=True):
-            self._intervals(ax, line)
-        shown = [Patch(color=WRONG, label="predicted in the wrong place"), Patch(color=TRUE, label="truth")]
-        note = f"{self.dataset}, trained alone; maps: first seed; right: mean and 95 % interval, all cases and seeds."
-        look: Any = {"frameon": False, "ncols": 2, "title": said([note], benchmark), "title_fontsize": 7}
-        figure.legend(handles=shown, loc="outside lower center", **look)
-        return figure
-
-    def _intervals(self, ax: Axes, row: dict[Any, Any]) -> None:
-        for place, (student, colour) in enumerate(zip(self.names, (OKABE_ITO[4], OKABE_ITO[1]), strict=True)):
-            ax.plot([row[f"{student}_low"], row[f"{student}_high"]], [-place, -place], color=colour, linewidth=2)
-            ax.plot(row[student], -place, marker="os"[place], color=colour, markersize=5)
-        ax.set_yticks([0, -1], [_kind(name) for name in self.names.values()], rotation=90, va="center")
-        ax.set(ylim=(-1.6, 0.6), xlabel=row["measure"])
-        ax.set_title(f"{row['of']}:\n{spanned(row, 'gap', signed)}", fontsize=7)
-        ax.locator_params(axis="x", nbins=4)
+def students(results: Results) -> dict[str, str]:
+    """Student by kind of network; two of one kind are a `UserError`."""
+    chosen = results.settings.students
+    found = {chosen.a.kind: "a", chosen.b.kind: "b"}
+    if len(found) < 2:
+        raise UserError(f"both students of preset {results.preset} are {chosen.a.kind}s; this compares two kinds")
+    return {str(kind): student for kind, student in found.items()}
 
 
-def motivation(results: Path, scale: str, dataset: str) -> Motivation:
-    """Measure the page's maps and numbers; two students of one kind are a `UserError`."""
-    students = tables.settings_of(results, scale).students
-    names = {s: f"{WORDS[of.kind]} ({s}: {of.network})" for s, of in (("a", students.a), ("b", students.b))}
-    if students.a.kind == students.b.kind:
-        raise UserError(f"both students of scale {scale} are of one kind; this page needs a CNN and a Transformer")
-    rows = tables.checked(results, scale, dataset, ["alone"])["alone"]
-    parts = {student: rows[rows["student"] == student] for student in names}
-    lines, cnn = [], "a" if students.a.kind == "cnn" else "b"
-    wide = (("mislocalised", "9", "Mislocalised (% of voxels)"), ("boundary_error", "10", "Boundary error"))
-    for name, claim, told in wide:
-        worse = cnn if claim == "9" else "ab".replace(cnn, "")
-        other = "ab".replace(worse, "")
-        gap = statistics.paired(parts[worse], parts[other], name)
-        intervals = {student: statistics.interval(part, name) for student, part in parts.items()} | {"gap": gap}
-        size = 100 if claim == "9" else 1
-        line: dict[str, Any] = {"claim": claim, "verdict": ledger.verdict(gap), "units": gap.n}
-        line["measure"] = told if claim == "9" else f"{told} ({rows['unit'].iloc[0]})"
-        line["of"] = f"{_kind(names[worse])} − {_kind(names[other])}"
-        for key, one in intervals.items():
-            line |= {column: size * value for column, value in tables.flat(key, one).items()}
+def measure(results: Results, dataset: str) -> Table:
+    """Both measures of the CNN and of the Transformer trained alone, and the paired difference (`gap`)."""
+    of, parts = students(results), results.parts(dataset, experiments=["alone"])
+    lines: list[dict[str, Any]] = []
+    for claim, (kind, name, factor, words) in MEASURES.items():
+        other = next(one for one in KINDS if one != kind)
+        worse, better = parts["alone", of[kind]], parts["alone", of[other]]
+        gap = stats.difference(worse, better, name)
+        line: dict[str, Any] = {"claim": claim, "measure": words.format(unit=worse["unit"].iloc[0])}
+        found = {kind: stats.mean(worse, name), other: stats.mean(better, name), "gap": gap}
+        for key, one in found.items():
+            line |= {column: factor * value for column, value in flat(key, one).items()}
+        line |= {"of": f"{KINDS[kind]} - {KINDS[other]}", "verdict": claims.verdict(gap, name)}
         lines.append(line)
-    kept = samples_of(results / scale / "samples" / dataset / "alone.npz")
-    found = zip(kept["rank"], kept["truth"], *(kept[f"probabilities_{s}"].argmax(1) for s in names), strict=True)
-    seen = {(rank, s): faults(one, truth) for rank, truth, *maps in found for s, one in zip(names, maps, strict=True)}
-    return Motivation(scale, dataset, names, kept, seen, pd.DataFrame(lines))
+    frame = pd.DataFrame(lines)
+    printed = {"measure": frame["measure"]} | {KINDS[k]: frame.apply(spanned, axis=1, name=k) for k in KINDS}
+    gaps = frame.apply(spanned, axis=1, name="gap", form=signed)
+    shown = pd.DataFrame({**printed, "difference": frame["of"] + ": " + gaps, "verdict": frame["verdict"]})
+    decisions = [claims.decided(word) for word in frame["verdict"]]
+    text = f"Here claim 9 is {decisions[0]} and claim 10 {decisions[1]}."
+    return Table(frame, [shown], [], results.dataset(dataset).sentences(text))
+
+
+@mpl.rc_context(STYLE)
+def figure(results: Results, dataset: str) -> Drawing:
+    """Rows: cases; columns: image with truth, CNN, Transformer; at the right what is measured over all cases."""
+    about, of, table = results.dataset(dataset), students(results), measure(results, dataset)
+    samples = results.samples(dataset, "alone", "probabilities_a", "probabilities_b")
+    drawn = drawing(
+        PAGE, 3.9, f"{dataset}: where CNN and Transformer alone mislocalise and miss boundaries, two cases."
+    )
+    parts: Any = drawn.subfigures(1, 2, width_ratios=(3.1, 1))
+    axes = parts[0].subplots(2, 3)
+    for row, rank in zip(axes, RANKS, strict=True):
+        place = list(samples["rank"]).index(rank)
+        truth = turned(samples["truth"][place], about)
+        panel(row[0], picture(samples["image"][place], about))
+        contours(row[0], truth, "white")
+        row[0].set_ylabel(f"{rank}\n{fill(str(samples['case'][place]), 18)}", fontsize=7)
+        for ax, kind in zip(row[1:], KINDS, strict=True):
+            predicted = turned(samples[f"probabilities_{of[kind]}"][place].argmax(0), about)
+            mapped = _faulty(ax, faults(predicted, truth), truth)
+    networks = {kind: getattr(results.settings.students, of[kind]).network for kind in KINDS}
+    titles = ("image and truth", *(f"{KINDS[kind]}\n({of[kind]}: {networks[kind]})" for kind in KINDS))
+    for ax, title in zip(axes[0], titles, strict=True):
+        ax.set_title(title)
+    parts[0].colorbar(mapped, ax=axes, label="distance to the true boundary (px)", fraction=0.03, extend="max")
+    for ax, line in zip(parts[1].subplots(2, 1), table.frame.to_dict("records"), strict=True):
+        _intervals(ax, line)
+    shown = [Patch(color=WRONG, label="predicted in the wrong place"), Patch(color=TRUE, label="truth")]
+    note = f"{dataset}, trained alone; maps: first seed; right: mean and 95 % interval, all cases and seeds."
+    look: Any = {"frameon": False, "ncols": 2, "title": about.sentences(note), "title_fontsize": 7}
+    drawn.legend(handles=shown, loc="outside lower center", **look)
+    return drawn
+
+
+def _intervals(ax: Axes, row: dict[Any, Any]) -> None:
+    for place, (kind, colour) in enumerate(zip(KINDS, (OKABE_ITO[4], OKABE_ITO[1]), strict=True)):
+        ax.plot([row[f"{kind}_low"], row[f"{kind}_high"]], [-place, -place], color=colour, linewidth=2)
+        ax.plot(row[kind], -place, marker="os"[place], color=colour, markersize=5)
+    ax.set_yticks([0, -1], list(KINDS.values()), rotation=90, va="center")
+    ax.set(ylim=(-1.6, 0.6), xlabel=row["measure"])
+    ax.set_title(f"{row['of']}:\n{spanned(row, 'gap', signed)}", fontsize=7)
+    ax.locator_params(axis="x", nbins=4)
 
 
 def contours(ax: Axes, truth: np.ndarray, colour: str) -> None:
@@ -198,7 +160,3 @@ def _faulty(ax: Axes, found: Faults, truth: np.ndarray) -> Any:
     mapped = ax.imshow(found.distance, cmap="cividis", vmin=0, vmax=FAR)
     contours(ax, truth, "black")
     return mapped
-
-
-def _kind(name: str) -> str:
-    return name.partition(" ")[0]

@@ -1,0 +1,236 @@
+"""Results: every kind of damage is one line that names the file; what is there is read as it was written."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import results_factory as factory
+
+from ctrcl import io
+from ctrcl.io import UserError, read_json
+from ctrcl.report.results import Results
+
+DATASET = factory.DATASET
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory):
+    return factory.opened(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture
+def place(tmp_path):
+    return factory.make(tmp_path)
+
+
+def refused(place, table: str = "main") -> str:
+    with pytest.raises(UserError) as error:
+        Results(place).rows(DATASET, table)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_all_missing_runs_are_named(place):
+    for name in ("dml", "ctrcl"):
+        (place / f"cases/{DATASET}/{name}.csv").unlink()
+    assert "dml.csv, ctrcl.csv" in refused(place)
+
+
+def test_a_leftover_of_a_removed_experiment_is_refused(place):
+    (place / f"cases/{DATASET}/old.csv").write_bytes((place / f"cases/{DATASET}/alone.csv").read_bytes())
+    assert "old.csv" in refused(place)
+
+
+def test_an_experiment_of_another_table_is_no_leftover(untouched):
+    assert list(untouched.rows(DATASET, "offline")["experiment"].unique()) == ["alone", "teachers", "kd"]
+    assert set(untouched.rows(DATASET)["experiment"]) == set(factory.MAIN)
+    assert set(untouched.experiments(DATASET)) == {*factory.MAIN, "teachers", "kd"}
+
+
+ROWS = {  # what happens to the rows of RLCL, as if its run had written them, and what the message names
+    "a seed dropped": (lambda rows: rows[rows["seed"] != 1], "rlcl.csv lacks seed 1 of student a"),
+    "a seed added": (lambda rows: pd.concat([rows, rows[rows["seed"] == 1].assign(seed=5)]), "seed 5"),
+    "a student dropped": (lambda rows: rows[rows["student"] != "ensemble"], "student ensemble"),
+    "a case of one student dropped": (
+        lambda rows: rows[(rows["case"] != "0004") | (rows["student"] != "b")],
+        "other cases",
+    ),
+    "a case dropped": (lambda rows: rows[rows["case"] != "0004"], "other cases"),
+    "a case twice": (lambda rows: pd.concat([rows, rows.iloc[:1]]), "other cases"),
+    "another experiment": (lambda rows: rows.assign(experiment="dml"), "another data set or experiment"),
+    "words among numbers": (lambda rows: rows.assign(hd95="far"), "column hd95"),
+}
+
+
+@pytest.mark.parametrize("damage", ROWS)
+def test_damaged_rows_are_refused(place, damage):
+    change, message = ROWS[damage]
+    factory.edit(place, "rlcl", change)
+    assert message in refused(place)
+    assert "rlcl.csv" in refused(place)
+
+
+EDITS = {
+    "one number changed": lambda rows: rows.assign(dsc=rows["dsc"].where(rows.index != 5, 0.123456)),
+    "two columns swapped": lambda rows: rows.assign(hd95=rows["assd"], assd=rows["hd95"]),
+    "students swapped": lambda rows: rows.assign(student=rows["student"].replace({"a": "b", "b": "a"})),
+    "another order": lambda rows: rows.iloc[::-1],
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_rows_that_their_run_did_not_write_are_refused(place, edit):
+    path = place / f"cases/{DATASET}/ctrcl.csv"
+    io.write_rows(path, EDITS[edit](io.read_rows(path)))
+    assert "ctrcl.csv is not what its run wrote" in refused(place)
+
+
+def test_rows_without_a_record_are_refused(place):
+    (place / f"runs/{DATASET}/dml.json").unlink()
+    assert "dml.json is missing" in refused(place)
+
+
+RECORDS = {  # what happens to the record of DML, and what the message names
+    "other metrics": (lambda r: r["evaluation"].update(code="other"), "different metrics"),
+    "other code": (lambda r: r["identity"]["code"].update(core="other"), "different code"),
+    "other data": (lambda r: r["identity"].update(data="other"), "different data"),
+    "other versions": (lambda r: r["identity"].update(versions={"torch": "1"}), "different versions"),
+    "other training": (lambda r: r["identity"]["experiment"]["training"].update(epochs=9), "another training"),
+    "other students": (lambda r: r["identity"]["experiment"]["students"].update(width=9), "another students"),
+    "other options": (lambda r: r["identity"]["experiment"]["options"].update(alpha=9), "another options"),
+    "other machine": (lambda r: r["identity"]["machine"].update(precision="16-mixed"), "another machine"),
+    "other augmentation": (lambda r: r["identity"]["augmentation"].update(flip=0.1), "another augmentation"),
+    "a seed lacking": (lambda r: r["seeds"].pop("1"), "lacks seed 1"),
+    "never evaluated": (lambda r: r.pop("evaluation"), "never evaluated"),
+    "no label": (lambda r: r.pop("about"), "another version"),
+    "a seed's cost lacking": (lambda r: r["seeds"]["0"].pop("gflops"), "another version"),
+    "code of an older version": (lambda r: r["identity"].update(code="a checksum"), "another version"),
+}
+
+
+@pytest.mark.parametrize("damage", RECORDS)
+def test_damaged_records_are_refused(place, damage):
+    change, message = RECORDS[damage]
+    factory.edit_record(place, "dml", change)
+    assert message in refused(place)
+    assert "dml" in refused(place)
+
+
+def test_the_code_of_a_method_may_differ_within_a_table(place):
+    factory.edit_record(place, "dml", lambda r: r["identity"]["code"].update(method="other"))
+    assert len(Results(place).rows(DATASET))
+
+
+def test_a_student_of_other_teachers_than_those_recorded_is_refused(place):
+    factory.edit_record(place, "teachers", lambda record: record.update(weights="others"))
+    assert "kd.json was taught by other weights" in refused(place, "offline")
+
+
+def test_a_table_takes_the_seeds_that_all_its_experiments_have(untouched):
+    assert set(untouched.rows(DATASET, "offline")["seed"]) == {0}
+    assert set(untouched.rows(DATASET)["seed"]) == {0, 1}
+
+
+def test_experiments_without_a_common_seed_make_no_table(tmp_path):
+    results = factory.opened(tmp_path, change=lambda values: values["experiments"]["dml"].update(seeds=[1]))
+    with pytest.raises(UserError, match="teachers, dml have no seed in common"):
+        results.shared_seeds(["teachers", "dml"])
+
+
+@pytest.mark.parametrize(("text", "message"), [("", "cannot be read"), ("a,b\n1,2\n", "wrong columns")])
+def test_a_broken_file_is_named(place, text, message):
+    (place / f"cases/{DATASET}/dml.csv").write_text(text)
+    assert message in refused(place)
+
+
+def test_edited_missing_or_short_curves_are_refused(place):
+    path = place / f"curves/{DATASET}/dml.csv"
+    text = path.read_text()
+    path.write_text(text.replace("1", "2", 1))
+    with pytest.raises(UserError, match=r"dml\.csv is not what its run wrote"):
+        Results(place).curves(DATASET, "dml")
+    io.write_rows(path, pd.read_csv(path).drop(columns="agreement"))
+    factory.edit_record(place, "dml", lambda record: record.update(curves=io.sha256(path)))
+    with pytest.raises(UserError, match="lacks the columns agreement"):
+        Results(place).curves(DATASET, "dml")
+    path.unlink()
+    with pytest.raises(UserError, match=r"dml\.csv is missing"):
+        Results(place).curves(DATASET, "dml")
+
+
+def test_missing_samples_or_arrays_name_the_command(untouched):
+    for arguments, what in ((("kdcl",), "kdcl.npz is missing"), (("dml", "maps3_a"), "lacks the array maps3_a")):
+        with pytest.raises(UserError, match=f"{what}.*ctrcl samples {DATASET}"):
+            untouched.samples(DATASET, *arguments)
+
+
+def test_what_a_data_set_is_stands_in_its_records(untouched):
+    about = untouched.dataset(DATASET)
+    assert (about.classes, about.colours, about.drawn, about.volumes) == (factory.CLASSES, factory.COLOURS, True, True)
+    assert about.sentences("One.").startswith("One. Drawn data")
+    assert about._replace(drawn=False).sentences("One.", "Two.") == "One. Two."
+
+
+def test_case_ids_keep_their_zeros_and_numbers_their_values(untouched):
+    rows = untouched.rows(DATASET)
+    assert "0003" in set(rows["case"])
+    written = io.read_rows(untouched.folder / f"cases/{DATASET}/alone.csv")
+    pd.testing.assert_frame_equal(rows[rows["experiment"] == "alone"].reset_index(drop=True), written)
+    assert np.isnan(untouched.parts(DATASET)["alone", "a"]["dsc"]).sum() == 2
+
+
+def test_other_networks_or_budgets_are_compared_with_a_baseline_of_their_own(tmp_path):
+    def change(values):
+        own = {"students": {"b": {"network": "convnext_atto", "kind": "cnn"}}}
+        values["experiments"] |= {
+            "alone-cnn-cnn": factory.experiment("alone", "Alone", "baseline", **own),
+            "ctrcl-cnn-cnn": factory.experiment("ctrcl", "CTRCL", "collaborative", **own),
+            "long": factory.experiment("ctrcl", "Long", "collaborative", training={"epochs": 9}),
+            "selective": factory.experiment("alone", "Selective", "baseline", decoder="selective"),
+            "dual": factory.experiment("dual", "Dual", "dual", decoder="selective"),
+        }
+
+    results = factory.opened(tmp_path, change=change)
+    listed = ["alone", "alone-ce-2", "ctrcl", "alone-cnn-cnn", "ctrcl-cnn-cnn", "long", "selective", "dual", "teachers"]
+    found = {name: results.baseline_of(listed, name) for name in listed}
+    assert found == {
+        **{"alone": None, "alone-ce-2": "alone", "ctrcl": "alone", "alone-cnn-cnn": None, "teachers": None},
+        **{"ctrcl-cnn-cnn": "alone-cnn-cnn", "long": None, "selective": None, "dual": "selective"},
+    }
+    assert results.label("ctrcl-cnn-cnn") == "CTRCL: resnet10t + convnext_atto"
+    assert results.label("dml") == "DML (Zhang 2018)"
+
+
+def test_results_are_found_from_the_notebooks_folder(place):
+    folder = place.parent.parent / "notebooks/paper"
+    folder.mkdir(parents=True)
+    assert Results.find("smoke", folder).folder.resolve() == place.resolve()
+    with pytest.raises(UserError, match="no results/paper"):
+        Results.find("paper", folder)
+    with pytest.raises(UserError, match=r"params\.yaml is missing"):
+        Results(place.parent / "paper")
+
+
+def test_unknown_names_are_refused(untouched):
+    for ask in (
+        lambda: untouched.rows("acdc"),
+        lambda: untouched.rows(DATASET, "none"),
+        lambda: untouched.dataset("acdc"),
+        lambda: untouched.label("nobody"),
+    ):
+        with pytest.raises(UserError):
+            ask()
+
+
+def test_reading_results_imports_neither_torch_nor_methods_nor_data():
+    modules = "claims compare notebook plots results stats style summary table".split()
+    code = f"import sys; from ctrcl.report import {', '.join(modules)}; from ctrcl.report.figures import ablations; "
+    code += "print([name for name in ('torch', 'ctrcl.methods', 'ctrcl.data', 'ctrcl.engine') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_a_record_is_what_was_written(untouched):
+    path = untouched.folder / f"runs/{DATASET}/dml.json"
+    assert untouched.record(DATASET, "dml") == read_json(path)
