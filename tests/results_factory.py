@@ -57,7 +57,7 @@ def settings(seeds: list[int]) -> dict:
                     "portable": True, "checkpoint_seconds": 30.0},
         "data": {DATASET: {"size": SIZE}},
         "experiments": experiments,
-        "tables": {"main": {DATASET: MAIN}, "offline": {DATASET: ["alone", "teachers", "kd"]}},
+        "tables": {"main": {DATASET: [*MAIN]}, "offline": {DATASET: ["alone", "teachers", "kd"]}},
     }  # fmt: skip
 
 
@@ -133,9 +133,14 @@ def drawn(one, dataset: str, rng: np.random.Generator) -> pd.DataFrame:
                         "case": f"{case:04}",
                         "patient": f"{case // 2:03}",
                         "class": name,
-                        **{"dsc": dsc, "jac": dsc / (2 - dsc), "mae": 0.02 * (1 - dsc)},
-                        **{"hd95": 10 * (1 - dsc), "assd": 3 * (1 - dsc), "unit": "mm"},
-                        **{"voxels_true": 500, "voxels_predicted": 480},
+                        "dsc": dsc,
+                        "jac": dsc / (2 - dsc),
+                        "mae": 0.02 * (1 - dsc),
+                        "hd95": 10 * (1 - dsc),
+                        "assd": 3 * (1 - dsc),
+                        "unit": "mm",
+                        "voxels_true": 500,
+                        "voxels_predicted": 480,
                     }
                     lines.append(line | odd(case, k, seed, student))
     return pd.DataFrame(lines)[io.COLUMNS]

@@ -196,8 +196,15 @@ def test_other_networks_or_budgets_are_compared_with_a_baseline_of_their_own(tmp
     listed = ["alone", "alone-ce-2", "ctrcl", "alone-cnn-cnn", "ctrcl-cnn-cnn", "long", "selective", "dual", "teachers"]
     found = {name: results.baseline_of(listed, name) for name in listed}
     assert found == {
-        **{"alone": None, "alone-ce-2": "alone", "ctrcl": "alone", "alone-cnn-cnn": None, "teachers": None},
-        **{"ctrcl-cnn-cnn": "alone-cnn-cnn", "long": None, "selective": None, "dual": "selective"},
+        "alone": None,
+        "alone-ce-2": "alone",
+        "ctrcl": "alone",
+        "alone-cnn-cnn": None,
+        "teachers": None,
+        "ctrcl-cnn-cnn": "alone-cnn-cnn",
+        "long": None,
+        "selective": None,
+        "dual": "selective",
     }
     assert results.label("ctrcl-cnn-cnn") == "CTRCL: resnet10t + convnext_atto"
     assert results.label("dml") == "DML (Zhang 2018)"
@@ -225,7 +232,7 @@ def test_unknown_names_are_refused(untouched):
 
 
 def test_reading_results_imports_neither_torch_nor_methods_nor_data():
-    modules = "claims compare notebook plots results stats style summary table".split()
+    modules = ["claims", "compare", "notebook", "plots", "results", "stats", "style", "summary", "table"]
     code = f"import sys; from ctrcl.report import {', '.join(modules)}; from ctrcl.report.figures import ablations; "
     code += "print([name for name in ('torch', 'ctrcl.methods', 'ctrcl.data', 'ctrcl.engine') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

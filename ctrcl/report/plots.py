@@ -101,7 +101,8 @@ def banded(ax: Axes, curve: pd.DataFrame, column: str, experiment: str, label: s
     style: Any = {**look(experiment, "").line, "errorbar": ("pi", 100), "err_kws": {"alpha": 0.12, "linewidth": 0}}
     if curve[column].isna().all():
         ax.plot([], [], label=label, **look(experiment, "").line)
-        ax.set_title("no validation cases", y=0.5)
+        if not ax.texts:
+            ax.text(0.5, 0.5, "no validation cases", transform=ax.transAxes, ha="center", color="#555555")
         return
     sns.lineplot(curve, x="epoch", y=column, label=label, legend=False, ax=ax, **style)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))

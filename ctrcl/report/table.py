@@ -136,7 +136,7 @@ def printed(frame: pd.DataFrame, baseline: str) -> list[pd.DataFrame]:
     }
     if "published" in frame:
         good |= {"DSC published": frame["published"].map(plain), "ours less that": frame["published_gap"].map(signed)}
-    wrong = {
+    wrong: dict[str, Any] = {
         f"{name.upper()}{after}": [plain(row[f"{name}{of}"], 2) for row in rows]
         for of, after in (("", f" ({unit})"), ("_full", " filled"))
         for name in ("hd95", "assd")

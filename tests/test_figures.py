@@ -1,0 +1,512 @@
+"""Figures and what they measure: against loops and the statistics; equal bytes; every notebook runs."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import results_factory as factory
+from matplotlib.colors import to_rgb
+from matplotlib.text import Text
+from numpy.testing import assert_allclose
+from scipy.stats import rankdata
+
+from ctrcl import io
+from ctrcl.io import STUDENTS, UserError
+from ctrcl.report import claims, plots, stats, style
+from ctrcl.report import table as tables
+from ctrcl.report.figures import (
+    ablations,
+    categories,
+    cost,
+    feature_space,
+    framework,
+    motivation,
+    overview,
+    qualitative,
+    rectification,
+    training,
+)
+from ctrcl.report.results import DRAWN, Results
+
+DATASET = factory.DATASET
+RNG = np.random.default_rng(3)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return factory.opened(tmp_path_factory.mktemp("project"))
+
+
+DRAWINGS = {
+    "qualitative": lambda results: qualitative.figure(results, DATASET, "a"),
+    "curves": lambda results: plots.curves(results, DATASET),
+    "distributions": lambda results: plots.distributions(results, DATASET),
+    "forest": lambda results: plots.forest(tables.main(results, DATASET)),
+    "cost": lambda results: cost.figure(cost.costs(results, DATASET)),
+    "rectification": lambda results: rectification.figure(results, DATASET, "b"),
+    "motivation": lambda results: motivation.figure(results, DATASET),
+    "categories": lambda results: categories.figure(results, DATASET, "ctrcl"),
+    "agreement": lambda results: training.agreement(results, DATASET),
+    "losses": lambda results: training.losses(results, DATASET),
+    "feature space": lambda results: feature_space.figure(results, DATASET),
+    "ablations": ablations.figure,
+    "framework": framework.figure,
+}
+
+
+def words(figure) -> str:
+    """All that a reader can read in a figure."""
+    return " ".join(" ".join(text.get_text() for text in figure.findobj(Text)).split())
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_the_same_results_give_the_same_bytes(results, tmp_path, name):
+    figures = [DRAWINGS[name](results) for _ in range(2)]
+    once, twice = (figure.save(tmp_path / word) for figure, word in zip(figures, ("once", "twice"), strict=True))
+    assert [path.suffix for path in once] == [".png", ".pdf"]
+    for one, other in zip(once, twice, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+    assert b"Software" not in once[0].read_bytes()[:200]
+    assert b"CreationDate" not in once[1].read_bytes()
+    if name != "framework":  # that one shows no data
+        assert DRAWN in words(figures[0])
+        assert DATASET in figures[0].alt
+
+
+def test_a_figure_shows_itself_with_its_alternative_text(tmp_path):
+    figure = style.drawing(1, 1, "what it shows")
+    data, about = figure._repr_mimebundle_()
+    assert data["image/png"] == figure.save(tmp_path / "figure")[0].read_bytes()
+    assert about["image/png"]["alt"] == data["text/plain"] == "what it shows"
+
+
+# pictures
+
+
+def test_errors_are_missed_false_or_of_the_wrong_class_and_what_is_right_is_its_class():
+    truth, predicted = np.array([[0, 1, 1, 1, 0]]), np.array([[0, 1, 0, 2, 2]])
+    colours = ("#000000", "#56B4E9", "#009E73")
+    shown = qualitative.errors(predicted, truth, colours)[0]
+    assert shown[0, 3] == 0
+    expected = [colours[1], *(qualitative.ERRORS[kind] for kind in ("missed", "wrong class", "false"))]
+    for pixel, colour in zip(shown[1:], expected, strict=True):
+        assert_allclose(pixel[:3], to_rgb(colour))
+        assert pixel[3] > 0
+
+
+def test_planes_are_turned_as_they_are_looked_at(results):
+    plane = np.array([[1, 2], [3, 4]])  # X Y: 2 lies in front of 1, and 3 to the right of 1
+    about = results.dataset(DATASET)
+    assert qualitative.turned(plane, about._replace(volumes=False)).tolist() == [[1, 2], [3, 4]]
+    assert qualitative.turned(plane, about).tolist() == [[2, 4], [1, 3]]
+    assert qualitative.turned(plane, about._replace(name="phantom-abdomen")).tolist() == [[4, 2], [3, 1]]
+
+
+def test_two_classes_need_no_wrong_class_in_the_legend(results):
+    about = results.dataset(DATASET)
+    for classes, there in ((4, True), (2, False)):
+        figure = style.drawing(3, 3, "")
+        figure.subplots()
+        few = about._replace(classes=about.classes[:classes], colours=about.colours[:classes])
+        qualitative.legends(figure, few, "")
+        assert ("wrong class" in words(figure)) == there
+
+
+def test_a_panel_states_the_score_of_its_case(results):
+    shown = words(qualitative.figure(results, DATASET, "b"))
+    rows = results.parts(DATASET)["ctrcl", "b"]
+    mean = rows[rows["seed"] == 0].groupby("case")["dsc"].mean()
+    for case in ("0002", "0006", "0009"):
+        assert f"DSC {mean[case]:.2f}" in shown
+        assert case in shown
+
+
+def test_an_unknown_student_is_refused(results):
+    for draw in (qualitative.figure, rectification.figure):
+        with pytest.raises(UserError, match="_c"):
+            draw(results, DATASET, "c")
+
+
+def test_a_method_looks_the_same_wherever_it_stands():
+    five = [style.look(name, "collaborative") for name in style.LOOKS]
+    for part in zip(*five, strict=True):
+        assert len(set(map(str, part))) == 5  # colour, dash and marker, each tells them apart
+    for name, family in (("kdcl-naive", "collaborative"), ("ctrcl-offline", "offline"), ("mine", "self")):
+        assert style.look(name, family) == style.FAMILIES[family]
+    variant = style.look("ctrcl-alpha-half", "collaborative")
+    assert (variant.colour, variant.marker) == (style.LOOKS["ctrcl"].colour, style.VARIANT)
+    everything = [*style.LOOKS.values(), *style.FAMILIES.values()]
+    assert len({one.marker for one in everything} | {style.VARIANT}) == len(everything) + 1
+    assert len({one.colour for one in everything}) == len(everything)
+
+
+# plots
+
+
+def test_curves_show_mean_and_range_of_the_seeds(results):
+    ax = plots.curves(results, DATASET).axes[0]
+    curve = results.curves(DATASET, "alone").groupby("epoch")["dsc_a"]
+    assert_allclose(ax.lines[0].get_ydata(), curve.mean())
+    band = ax.collections[0].get_paths()[0].vertices
+    assert_allclose([band[:, 1].min(), band[:, 1].max()], [curve.min().min(), curve.max().max()])
+
+
+def test_a_data_set_without_validation_says_so(tmp_path):
+    place = factory.make(tmp_path)
+    for path in (place / "curves" / DATASET).glob("*.csv"):
+        curve = pd.read_csv(path).assign(dsc_a=np.nan, dsc_b=np.nan, agreement=np.nan)
+        io.write_rows(path, curve)
+        factory.edit_record(place, path.stem, lambda record, path=path: record.update(curves=io.sha256(path)))
+    results = Results(place)
+    assert "no validation cases" in words(plots.curves(results, DATASET))
+    assert "no validation cases" in training.measure(results, DATASET).sentence()
+
+
+def test_points_and_lines_are_the_tables_numbers(results):
+    table = tables.main(results, DATASET)
+    axes = plots.forest(table).axes
+    for ax, student, name in zip(axes, "aabb", ("dsc", "difference") * 2, strict=True):
+        rows = table.frame[(table.frame["student"] == student) & table.frame[name].notna()]
+        ends = [segment[:, 0] for segment in ax.collections[0].get_segments() if np.ndim(segment) == 2]
+        assert_allclose(ends, rows[[f"{name}_low", f"{name}_high"]].to_numpy())
+        points = np.ma.filled(ax.collections[-1].get_offsets(), np.nan)[:, 0]
+        assert_allclose(np.sort(points[np.isfinite(points)]), np.sort(rows[name]))
+
+
+def test_every_ablation_stands_once_with_its_table(results):
+    frame = ablations.combined(results).frame
+    assert not frame.duplicated(["experiment", "student"]).any()
+    assert set(frame["experiment"]) == {*factory.MAIN, "teachers", "kd"}
+    assert all(frame["label"].str.contains(": "))
+
+
+# rectification
+
+
+def test_the_rectified_label_mixes_in_the_truth(results):
+    samples = results.samples(DATASET, "ctrcl")
+    figure = rectification.figure(results, DATASET, "a")
+    worst = [ax for ax in figure.axes if ax.images][18:27]  # the third row
+    before, after = worst[2].images[-1].get_array(), worst[8].images[-1].get_array()
+    error = samples["error_a"][2].T[::-1]
+    weight = samples["weight_a"][2].astype(float).T[::-1]
+    assert_allclose(after, weight * before + 1 - weight, atol=1e-6)
+    assert (after[error] >= 7 / 8 - 0.01).all()
+    assert_allclose(after[~error], before[~error])
+
+
+def test_one_case_is_drawn_in_the_same_steps(results):
+    samples = results.samples(DATASET, "ctrcl")
+    maps = {name: samples[f"{name}_a"][0] for name in ("error", *rectification.FACTORS)}
+    p = samples["probabilities_a"][0] / 255
+    figure = rectification.steps(
+        samples["image"][0, 0], samples["truth"][0], p, maps, iter(["#000", "#111", "#222", "#333"])
+    )
+    assert_allclose(figure.axes[7].images[0].get_array(), maps["weight"])
+
+
+def test_rectification_measures_what_the_maps_hold(results):
+    samples = results.samples(DATASET, "ctrcl")
+    found = rectification.measured(samples, 1, "a")
+    error, p = samples["error_a"][1], samples["probabilities_a"][1].astype(float)
+    sums = dict.fromkeys(("before", "after", "weight"), 0.0)
+    for y, x in np.argwhere(error):
+        own = p[samples["truth"][1, y, x], y, x] / p[:, y, x].sum()
+        weight = float(samples["weight_a"][1, y, x])
+        sums["before"] += own
+        sums["after"] += weight * own + 1 - weight
+        sums["weight"] += weight
+    for name, total in sums.items():
+        assert_allclose(found[name], total / error.sum())
+    assert_allclose(found["wrong"], error.mean())
+    table = rectification.measure(results, DATASET)
+    assert f"{table.frame['before'].mean():.2f} to {table.frame['after'].mean():.2f}" in table.sentence()
+
+
+# motivation
+
+
+def blobs(seed: int) -> np.ndarray:
+    """A small label map of a few components in two classes."""
+    rng = np.random.default_rng(seed)
+    drawn = np.zeros((14, 12), int)
+    for _ in range(5):
+        y, x = rng.integers(0, 11), rng.integers(0, 9)
+        drawn[y : y + rng.integers(1, 5), x : x + rng.integers(1, 4)] = rng.integers(1, 3)
+    return drawn
+
+
+def edge_by_loops(mask):
+    """Pixels of a mask with one of four neighbours that is not in it, or beyond the image."""
+    inside = {tuple(p) for p in np.argwhere(mask)}
+    return [(y, x) for y, x in inside if not {(y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)} <= inside]
+
+
+def touching_by_loops(mask, other):
+    """Flood from the pixels that both masks share, through eight neighbours."""
+    reached, waiting = np.zeros_like(mask), [tuple(p) for p in np.argwhere(mask & other)]
+    while waiting:
+        y, x = waiting.pop()
+        if not reached[y, x]:
+            reached[y, x] = True
+            for v, u in np.argwhere(mask[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]):
+                waiting.append((v + max(y - 1, 0), u + max(x - 1, 0)))
+    return reached
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_faults_equal_loops(seed):
+    predicted, truth = blobs(seed), blobs(seed + 100)
+    found = motivation.faults(predicted, truth)
+    misplaced, distance = np.zeros(truth.shape, bool), np.full(truth.shape, np.nan)
+    for k in (1, 2):
+        mine, theirs = predicted == k, truth == k
+        right = touching_by_loops(mine, theirs)
+        misplaced |= mine & ~right
+        lines = edge_by_loops(touching_by_loops(theirs, mine))
+        for y, x in edge_by_loops(right):
+            distance[y, x] = min(np.hypot(y - v, x - u) for v, u in lines)
+    assert (found.misplaced == misplaced).all()
+    assert_allclose(found.distance, distance)
+
+
+def test_a_perfect_prediction_has_no_fault_and_a_lost_one_no_boundary():
+    truth = blobs(1)
+    found = motivation.faults(truth, truth)
+    assert not found.misplaced.any()
+    assert np.nanmax(found.distance) == 0
+    lost = motivation.faults(np.flipud(np.eye(6, dtype=int)), np.eye(6, dtype=int))
+    assert lost.misplaced.sum() == 6
+    assert np.isnan(lost.distance).all()
+
+
+def test_the_motivation_judges_as_the_claims_do(tmp_path):
+    place, rng = factory.make(tmp_path), np.random.default_rng(0)
+
+    def change(rows):
+        a = rows["student"] == "a"
+        return rows.assign(
+            mislocalised=np.where(a, 0.3, 0.1) + rng.uniform(0, 0.05, len(rows)),
+            boundary_error=np.where(a, 3.0, 1.0) + rng.uniform(0, 0.5, len(rows)),
+        )
+
+    factory.edit(place, "alone", change)
+    results = Results(place)
+    table, lines = motivation.measure(results, DATASET), claims.claims(results)
+    for row in table.frame.to_dict("records"):
+        line = lines[lines["claim"] == row["claim"]].iloc[0]
+        assert row["verdict"] == line["verdict"]
+        assert_allclose(row["gap"], line["difference"] * (100 if row["claim"] == "9" else 1))
+    assert table.frame["verdict"].tolist() == [stats.BETTER, stats.WORSE]
+    assert "9 is supported and claim 10 contradicted" in table.sentence()
+
+
+def test_two_students_of_one_kind_are_refused(tmp_path):
+    results = factory.opened(tmp_path, change=lambda values: values["students"]["b"].update(kind="cnn"))
+    with pytest.raises(UserError, match="two kinds"):
+        motivation.figure(results, DATASET)
+
+
+# class maps and feature spaces
+
+
+def test_agreement_of_the_maps_equals_loops():
+    mine, theirs = (RNG.dirichlet(np.ones(3), (2, 4, 4)).transpose(0, 3, 1, 2) for _ in range(2))
+    truth = RNG.integers(0, 3, (2, 8, 8))
+    found = categories.measured(mine, theirs, truth)
+    same = right = 0
+    for n, y, x in np.ndindex(2, 4, 4):
+        a, b = mine[n, :, y, x].argmax(), theirs[n, :, y, x].argmax()
+        same += a == b
+        right += a == truth[n, 2 * y + 1, 2 * x + 1]
+    assert_allclose([found["agree"], found["right_a"]], [same / 32, right / 32])
+    loops = [np.corrcoef(mine[n, k].ravel(), theirs[n, k].ravel())[0, 1] for n in range(2) for k in range(3)]
+    assert_allclose(found["correlation"], np.mean(loops))
+    assert categories.measured(mine, mine, truth)["agree"] == 1
+    assert np.isnan(categories.measured(np.ones((1, 2, 2, 2)), np.ones((1, 2, 2, 2)), truth[:1])["correlation"])
+
+
+def test_maps_of_different_grids_are_compared_on_the_smaller():
+    mine = RNG.dirichlet(np.ones(3), (1, 2, 2)).transpose(0, 3, 1, 2)
+    wide = mine.repeat(3, 2).repeat(3, 3)
+    assert categories.measured(mine, wide, np.zeros((1, 6, 6), int))["agree"] == 1
+
+
+def test_only_experiments_with_class_maps_are_measured(results, tmp_path):
+    assert set(categories.measure(results, DATASET).frame["method"]) == {"CFCL", "CTRCL"}
+    few = factory.opened(tmp_path, change=lambda values: values["tables"].update(main={DATASET: ["alone", "dml"]}))
+    with pytest.raises(UserError, match="no class maps"):
+        categories.measure(few, DATASET)
+    with pytest.raises(UserError, match="no ctrcl"):
+        framework.figure(few)
+
+
+POINTS = RNG.normal(0, 1, (7, 3, 5)) * [5, 3, 2, 1, 0.5]
+
+
+def test_separation_equals_a_loop():
+    points = POINTS + np.eye(3, 5) * 4
+    points[2, 1] = np.nan
+    known = [(k, p) for case in points for k, p in enumerate(case) if not np.isnan(p).any()]
+    middle, between, within = np.mean([p for _, p in known], axis=0), 0.0, 0.0
+    for k in range(3):
+        mine = [p for other, p in known if other == k]
+        between += len(mine) * ((np.mean(mine, axis=0) - middle) ** 2).sum()
+        within += sum(((p - np.mean(mine, axis=0)) ** 2).sum() for p in mine)
+    assert_allclose(feature_space.separation(points), between / within)
+
+
+def test_separation_is_zero_for_one_centre_and_grows_with_the_square_of_the_distance():
+    spread = np.array([-1.0, 1.0])[:, None, None] * np.ones((2, 2, 1))
+    shifts = [spread + np.array([0.0, shift])[None, :, None] for shift in (0, 2, 4)]
+    assert_allclose([feature_space.separation(points) for points in shifts], [0, 1, 4])
+    assert_allclose(feature_space.separation(3 * shifts[1]), 1)  # the scale does not matter
+    assert np.isnan(feature_space.separation(np.ones((3, 2, 4))))
+    assert np.isnan(feature_space.separation(POINTS[:, :1]))
+
+
+def test_likeness_is_the_correlation_of_cosines_over_pairs():
+    mine, theirs = POINTS.copy(), RNG.normal(0, 1, (7, 3, 4))
+    mine[0, 0] = np.nan
+    known = [(i, k) for i in range(7) for k in range(3) if (i, k) != (0, 0)]
+    pairs = [(p, q) for n, p in enumerate(known) for q in known[n + 1 :]]
+    own = [space - np.mean([space[p] for p in known], axis=0) for space in (mine, theirs)]
+    loops = [[s[p] @ s[q] / np.linalg.norm(s[p]) / np.linalg.norm(s[q]) for p, q in pairs] for s in own]
+    assert_allclose(feature_space.likeness(mine, theirs), np.corrcoef(*loops)[0, 1])
+
+
+def test_a_rotated_and_scaled_space_is_alike_and_another_is_not():
+    rotation, _ = np.linalg.qr(RNG.normal(0, 1, (5, 5)))
+    assert_allclose(feature_space.likeness(POINTS, 3 * POINTS @ rotation), 1)
+    assert abs(feature_space.likeness(POINTS, RNG.normal(0, 1, POINTS.shape))) < 0.4
+    assert np.isnan(feature_space.likeness(POINTS[:1, :2], POINTS[:1, :2]))
+    assert np.isnan(feature_space.likeness(np.ones((3, 2, 4)), POINTS[:3, :2]))
+
+
+def test_spaces_are_measured_per_seed(results):
+    frame = feature_space.measure(results, DATASET).frame
+    assert frame.groupby("experiment", sort=False).size().to_dict() == {"alone": 2, "cfcl": 2, "ctrcl": 2}
+    samples = results.samples(DATASET, "ctrcl")
+    a, b = (samples[f"shared_{student}"][1].astype(float) for student in ("a", "b"))
+    row = frame[(frame["experiment"] == "ctrcl") & (frame["seed"] == 1)].iloc[0]
+    assert_allclose(row["shared likeness"], feature_space.likeness(a, b))
+    assert_allclose(row["shared separation a"], feature_space.separation(a))
+
+
+def test_samples_of_an_older_version_are_named(tmp_path):
+    place = factory.make(tmp_path)
+    for path in (place / "samples" / DATASET).glob("*.npz"):
+        arrays = {k: v for k, v in np.load(path).items() if not k.startswith(("centres", "pyramid"))}
+        io.write_arrays(path, arrays)
+    for draw in (lambda: feature_space.figure(Results(place), DATASET), lambda: framework.figure(Results(place))):
+        with pytest.raises(UserError, match=f"older version; run `ctrcl samples {DATASET}`"):
+            draw()
+
+
+def test_the_framework_states_what_settings_and_networks_are(results):
+    shown = words(framework.figure(results))
+    for word in ("resnet10t", "pvt_v2_b0", "/16 64", "ARM", "truth y", "K = 4"):
+        assert word in shown
+    assert shown.count("CPM") == 4
+
+
+def test_agreement_is_that_of_the_last_epoch_against_training_alone(results):
+    frame = training.measure(results, DATASET).frame.set_index("method")
+    last = {}
+    for name in ("alone", "ctrcl"):
+        curve = results.curves(DATASET, name)
+        last[name] = curve[curve["epoch"] == 4].set_index("seed")["agreement"]
+    row = frame.loc["CTRCL"]
+    numbers = [row["agreement"], row["least"], row["most"], row["rise"]]
+    assert_allclose(numbers, [*last["ctrcl"].agg(["mean", "min", "max"]), (last["ctrcl"] - last["alone"]).mean()])
+
+
+def test_losses_show_each_term_where_it_is(results):
+    lines = [len(ax.lines) for ax in training.losses(results, DATASET).axes]
+    assert lines == [5, 3, 2, 2] * 2  # segmentation all; soft labels DML, RLCL, CTRCL; CFCL itself and CTRCL
+
+
+# cost
+
+
+def test_a_row_of_costs_is_what_records_and_rows_hold(tmp_path):
+    place = factory.make(tmp_path)
+    more = {"seconds": 92.25, "peak_mib": 900, "milliseconds": {"a": 3.5, "b": 4.5}}
+    factory.edit_record(place, "ctrcl", lambda record: [seed.update(more) for seed in record["seeds"].values()])
+    results = Results(place)
+    table = cost.costs(results, DATASET)
+    row = table.frame.set_index(["experiment", "student"]).loc[("ctrcl", "b")]
+    assert (row["seconds"], row["peak_mib"], row["milliseconds"]) == (92.25, 900, 4.5)
+    assert (row["parameters"], row["gflops"], row["baseline"]) == (3_500_000, 0.1, "alone")
+    assert_allclose(row["relative"], 92.25 / 61.5)
+    rows = results.parts(DATASET, experiments=results.experiments(DATASET))["ctrcl", "b"]
+    assert_allclose(row["dsc"], stats.mean(rows, "dsc").mean)
+    assert "1.50 times" in table.sentence()
+    assert list(table.frame["experiment"])[::2] == results.experiments(DATASET)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_seconds_are_compared_where_as_many_seeds_trained_at_once(tmp_path, workers):
+    def change(values):
+        values["machine"]["workers"] = workers
+
+    frame = cost.costs(factory.opened(tmp_path, seeds=[0, 1, 2], change=change), DATASET).frame
+    unequal = frame["experiment"] == "kd"  # one seed, its baseline three
+    assert (frame["relative"].isna() == (unequal & (workers > 1))).all()
+
+
+def test_a_point_is_an_experiment_and_a_student(results):
+    table = cost.costs(results, DATASET)
+    for ax, (column, (_, unit)) in zip(cost.figure(table).axes, cost.PANELS.items(), strict=True):
+        points = np.concatenate([part.get_offsets() for part in ax.collections])
+        expected = np.column_stack([unit * table.frame[column], table.frame["dsc"]])
+        assert_allclose(points[np.lexsort(points.T)], expected[np.lexsort(expected.T)])
+
+
+# over data sets
+
+
+def test_on_one_data_set_the_ranks_are_those_of_the_means(results):
+    found = overview.ranks(results)
+    frame, ranks = tables.main(results, DATASET).frame, found.frame.set_index(["experiment", "student"])
+    for student in STUDENTS:
+        mine = frame[frame["student"] == student].set_index("experiment")["dsc"]
+        assert list(ranks.xs(student, level="student").loc[factory.MAIN, "rank"]) == list(rankdata(-mine))
+    assert (ranks["low"] <= ranks["rank"]).all()
+    assert (ranks["rank"] <= ranks["high"]).all()
+    assert DRAWN in found.notes
+
+
+def test_means_of_resamples_equal_a_loop(monkeypatch):
+    monkeypatch.setattr(overview, "RESAMPLES", 30)
+    grids = [pd.DataFrame(RNG.normal(0, 1, (5, 3))) for _ in range(2)]
+    grids[1].iloc[2, 1] = np.nan
+    found = overview.resampled(grids, 4)
+    rng = np.random.default_rng([overview.SEED, 4])
+    units, seeds = (rng.multinomial(n, np.full(n, 1 / n), 30) for n in (5, 3))
+    for k, cells in enumerate(grid.to_numpy() for grid in grids):
+        for r in range(30):
+            weights = np.outer(units[r], seeds[r]) * ~np.isnan(cells)
+            assert_allclose(found[r, k], np.nansum(weights * cells) / weights.sum())
+
+
+def test_a_resample_without_a_value_is_left_out(tmp_path):
+    """Two patients, one without any defined DSC for one method: some resamples cannot rank it."""
+    place = factory.make(tmp_path)
+    for name in factory.MAIN:
+        factory.edit(place, name, lambda rows: rows[rows["patient"].isin(["000", "001"])])
+    factory.edit(place, "dml", lambda rows: rows.assign(dsc=rows["dsc"].mask(rows["patient"] == "000")))
+    assert np.isfinite(overview.ranks(Results(place)).frame[["rank", "low", "high"]]).all(axis=None)
+
+
+def test_a_win_is_a_difference_that_is_better(results):
+    counts, parts = overview.wins(results, "b").frame.set_index("experiment"), results.parts(DATASET)
+    for mine in factory.MAIN:
+        for other in factory.MAIN:
+            gap = stats.difference(parts[mine, "b"], parts[other, "b"], "dsc")
+            assert counts.loc[mine, other] == int(gap.verdict() == stats.BETTER)
+    assert counts.loc["ctrcl"].sum() == len(factory.MAIN) - 1
+
+
+def test_an_unknown_table_is_named(results):
+    with pytest.raises(UserError, match="no table 'nothing'"):
+        overview.ranks(results, "nothing")
