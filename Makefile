@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 READY := .venv/.ready
-PRESET = $(shell sed -n 's/^preset: //p' plan.yaml)
+PRESET = $(shell sed -n 's/^preset: //p' params.yaml)
 FIRST = $(shell sed -n 's/^first: //p' plan.yaml)
 SET = $(PRESET)-$(FIRST)
 

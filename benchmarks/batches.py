@@ -3,7 +3,7 @@
     python benchmarks/batches.py                          # laptop scale: at most 15 %
     python benchmarks/batches.py --paper --device cuda    # 224 pixels, the paper's networks: at most 5 %
 
-`Batches.at` on colour images, with the augmentations of the scale and again with `elastic` and `noise` on, beside
+`Batches.at` on colour images, with the augmentations of the preset and again with `elastic` and `noise` on, beside
 forward, CTRCL's loss, backward and AdamW of both students. All are timed in turn, and the median of the ratios of
 neighbours is printed with its quartiles, so that a machine that slows down slows all.
 """
@@ -16,26 +16,29 @@ import numpy as np
 import torch
 from methods import stepper, timed
 
-from ctrcl import methods
-from ctrcl import config as settings
-from ctrcl.data.batches import Batches
-from ctrcl.models.students import Design, Student
+from ctrcl import config, methods
 from ctrcl.config import Augmentation
-from ctrcl.engine.train import Team
+from ctrcl.data.batches import Batches
+from ctrcl.engine.train import TrainingModule
+from ctrcl.methods.base import Shape
+from ctrcl.models.students import Design, Student
 
-LAPTOP = ("laptop", ("resnet10t", "pvt_v2_b0"), 64, 8, 40)  # scale, students, pixels, batch, repeats
+LAPTOP = ("laptop", ("resnet10t", "pvt_v2_b0"), 64, 8, 40)  # preset, students, pixels, batch, repeats
 PAPER = ("paper", ("resnet50", "pvt_v2_b2"), 224, 16, 3)
 WIDTH, CLASSES, IMAGES = 64, 4, 64
 MORE = {"elastic": 0.03, "noise": 0.05}
 
 
-def team_of(networks: tuple[str, str], size: int, device: torch.device) -> Team:
+def team_of(networks: tuple[str, str], size: int, device: torch.device) -> TrainingModule:
     """Two students of CTRCL."""
     torch.manual_seed(0)
     designs = {name: Design(n, 3, CLASSES, size, WIDTH, "light") for name, n in zip("ab", networks, strict=True)}
     students = {name: Student(design).to(device) for name, design in designs.items()}
     widths = {name: student.widths for name, student in students.items()}
-    return Team(students, methods.build("ctrcl", {"method": "ctrcl"}, widths, CLASSES, {}), {}).to(device)
+    values = config.compose("laptop") | {"tables": {}}
+    values["experiments"] = methods.completed(values["experiments"])
+    experiment = config.parse(values, "laptop").experiment("ctrcl")
+    return TrainingModule(students, methods.build(experiment, Shape(widths, CLASSES))).to(device)
 
 
 def prepared(size: int) -> SimpleNamespace:
@@ -47,7 +50,7 @@ def prepared(size: int) -> SimpleNamespace:
 
 
 def main() -> None:
-    """Print a line for the augmentations of the scale and one for all."""
+    """Print a line for the augmentations of the preset and one for all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--paper", action="store_true", help="224 pixels, resnet50 and pvt_v2_b2: slow on a CPU")
     parser.add_argument("--device", default="cpu")
@@ -55,9 +58,9 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     device = torch.device(arguments.device)
-    scale, networks, size, count, repeats = PAPER if arguments.paper else LAPTOP
-    usual, data = settings.compose(scale)["augmentation"], prepared(size)
-    kinds = {"as the scale has it": usual, "with elastic and noise": usual | MORE}
+    preset, networks, size, count, repeats = PAPER if arguments.paper else LAPTOP
+    usual, data = config.compose(preset)["augmentation"], prepared(size)
+    kinds = {"as the preset has it": usual, "with elastic and noise": usual | MORE}
     ways = {name: Batches(data, count, Augmentation(**values), 0, device) for name, values in kinds.items()}
     step = stepper(team_of(networks, size, device), *next(iter(ways.values())).at(0))
     rounds = []

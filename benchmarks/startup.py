@@ -34,7 +34,7 @@ def first_step() -> float:
         (folder / PREPARED).symlink_to(ROOT / PREPARED)
         ctrcl = [sys.executable, "-m", "ctrcl.cli"]
         options = ["seeds=[0]", "machine.workers=1", "machine.checkpoint_seconds=0.000001"]
-        subprocess.run([*ctrcl, "scale", "laptop", *options], check=True, cwd=folder, stdout=subprocess.DEVNULL)
+        subprocess.run([*ctrcl, "preset", "laptop", *options], check=True, cwd=folder, stdout=subprocess.DEVNULL)
         begun = time.perf_counter()
         process = subprocess.Popen(
             [*ctrcl, "train", "phantom-polyp", "alone"], cwd=folder, stderr=subprocess.DEVNULL, start_new_session=True

@@ -118,39 +118,39 @@ def data_verify(name: str) -> None:
 def results_verify(
     preset: Annotated[str | None, typer.Argument(help="a preset that has results; none: the one in force")] = None,
 ) -> None:
-    """Compute every table anew from its rows and compare; name what is missing, left over, edited or unproven."""
+    """Recompute every table from its rows; name what is missing, left over, edited or without provenance."""
     from ctrcl import config
     from ctrcl.report import compare
+    from ctrcl.report.results import Results
 
-    folder = Path("results", preset or config.load().preset)
-    if problems := compare.verify(folder):
+    found = Results(Path("results", preset or config.load().preset))
+    if problems := compare.verify(found):
         for problem in problems[:-1]:
             print(f"ctrcl: {problem}", file=sys.stderr)
         raise UserError(problems[-1])
-    print(f"{folder}: every table is what its rows give, every row has its provenance, nothing is left over")
+    print(f"{found.folder}: every table is what its rows give, every row has its provenance, nothing is left over")
 
 
 @results.command("compare")
 def results_compare(
     first: Annotated[str, typer.Argument(help="a git revision, or a folder like results/laptop")] = "HEAD",
-    second: Annotated[Path | None, typer.Argument(help="a folder; none: the results of the preset in force")] = None,
+    second: Annotated[str | None, typer.Argument(help="the same; none: the results of the preset in force")] = None,
 ) -> None:
     """Reproduction report: published numbers beside yours, the largest difference, which conclusions are the same."""
     from ctrcl import config
     from ctrcl.report import compare
 
-    folder = second or Path("results", config.load().preset)
-    for line in compare.report(first, folder):
-        print(line)
+    preset = config.load().preset
+    print("\n".join(compare.report(preset, first, second).lines()))
 
 
 @results.command("index")
 def results_index() -> None:
-    """Write results/README.md anew: links to every executed notebook, table and figure, in the paper's order."""
+    """Write results/README.md: links to every executed notebook, table and figure, in the paper's order."""
     from ctrcl.io import write_text
     from ctrcl.report import summary
 
-    write_text("results/README.md", summary.index(Path("results")))
+    write_text("results/README.md", summary.index())
 
 
 @app.command()
@@ -260,9 +260,9 @@ def report() -> None:
     """Print the main tables of the preset in force and where its tables, figures and notebooks are."""
     from ctrcl import config
     from ctrcl.report import summary
+    from ctrcl.report.results import Results
 
-    for line in summary.report(Path("results", config.load().preset)):
-        print(line)
+    print(summary.report(Results(Path("results", config.load().preset))))
 
 
 @app.command()

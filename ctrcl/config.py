@@ -134,6 +134,10 @@ class Experiment(Strict):
     training: Training
     options: dict[str, Any]
 
+    def numerics(self) -> dict[str, Any]:
+        """What the numbers of a seed depend on, as plain values."""
+        return self.model_dump(mode="json", exclude={"label", "family", "fidelity", "seeds"})
+
     def deployed(self) -> tuple[Any, ...]:
         """What is deployed, and the budget: only experiments that share both are compared."""
         return self.students, self.training, self.options.get("decoder", "light")

@@ -176,7 +176,7 @@ def record(chosen: Settings, dataset: str, one, cases: Path, curves: Path) -> di
     cost |= {"gflops": {"a": 0.2, "b": 0.1}, "milliseconds": {"a": 3.0, "b": 4.0}}
     cost |= {"collapse": {"a": 0.97, "b": 0.3}} if one.name in ("cfcl", "ctrcl") else {}
     about = {key: getattr(one, key) for key in ("label", "family", "fidelity", "balance")}
-    identity = {"dataset": dataset, "experiment": one.model_dump(mode="json")}
+    identity = {"dataset": dataset, "experiment": one.numerics()}
     identity |= {"augmentation": chosen.augmentation.model_dump(mode="json"), "machine": chosen.machine.numerics()}
     identity |= {"data": "checksum", "code": {"core": "core", "method": one.method}, "versions": {"torch": "2"}}
     return {

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from ctrcl.engine.infer import price
+from ctrcl.engine.infer import profile_cost
 from ctrcl.io import UserError
 from ctrcl.models.decoders import Decoder, SelectiveFusion
 from ctrcl.models.encoders import STRIDES, Encoder
@@ -170,7 +170,7 @@ def test_the_price_of_an_image_is_the_operations_of_its_convolutions():
         student(torch.zeros(1, 3, 64, 64))
     for hook in hooks:
         hook.remove()
-    gflops, milliseconds = price(student, torch.device("cpu"), repeats=3)
+    gflops, milliseconds = profile_cost(student, torch.device("cpu"), repeats=3)
     assert gflops == pytest.approx(sum(counted) / 1e9)
     assert 0 < milliseconds < 10_000
 

@@ -15,8 +15,9 @@ SKIP = (".git", ".venv", "artifacts", "external", "results", "*cache*", "__pycac
 
 
 def run(*words, cwd, check=True):
-    """A command of this environment, `dvc` or `ctrcl`."""
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    """A command of this environment, `dvc` or `ctrcl`, with the package of that folder."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(cwd)}
     done = subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     assert not check or done.returncode == 0, f"{words}: {done.stdout[-2000:]}{done.stderr[-3000:]}"
     return done
@@ -79,11 +80,42 @@ def test_an_option_reruns_only_the_experiment_that_it_belongs_to(clone):
     values["experiments"]["ctrcl"]["alpha"] = 2.0
     params.write_text(yaml.safe_dump(values))
     try:
-        touched = {line.rstrip(":") for line in run("dvc", "status", cwd=clone).stdout.splitlines() if line[:1].strip()}
+        assert stale(clone) == {"train@smoke-phantom-cardiac-ctrcl"}
     finally:
         params.write_text(before)
-    assert {stage for stage in touched if stage.startswith("train@")} == {"train@smoke-phantom-cardiac-ctrcl"}
-    assert not {stage for stage in touched if stage.startswith("prepare@")}
+
+
+def stale(clone):
+    """The trainings that `dvc status` names."""
+    lines = run("dvc", "status", cwd=clone).stdout.splitlines()
+    return {line.rstrip(":") for line in lines if line.startswith(("train@", "distil@"))}
+
+
+def test_a_new_method_in_one_file_and_one_line_trains_itself_and_nothing_else(clone):
+    method, line = clone / "ctrcl/methods/mine.py", clone / "conf/smoke.yaml"
+    before = line.read_text()
+    method.write_text((clone / "ctrcl/methods/dml.py").read_text().replace('label = "DML"', 'label = "Mine"'))
+    text = before.replace("experiments:\n", "experiments:\n  mine: {method: mine}\n")
+    line.write_text(text.replace("[alone, teachers, kd]", "[alone, teachers, kd, mine]"))
+    try:
+        run("ctrcl", "preset", "smoke", cwd=clone)
+        assert stale(clone) == {"train@smoke-phantom-cardiac-mine"}
+    finally:
+        method.unlink()
+        line.write_text(before)
+        run("ctrcl", "preset", "smoke", cwd=clone)
+    assert not stale(clone)
+
+
+@pytest.mark.parametrize(("method", "trainings"), [("kd", {"distil@smoke-phantom-cardiac-kd"}), ("mgd", set())])
+def test_changing_a_method_retrains_that_method_only(clone, method, trainings):
+    path = clone / f"ctrcl/methods/{method}.py"
+    before = path.read_text()
+    path.write_text(before + "\n# changed\n")
+    try:
+        assert stale(clone) == trainings
+    finally:
+        path.write_text(before)
 
 
 def test_a_forced_rerun_gives_the_same_bytes(clone):
@@ -113,8 +145,8 @@ def test_a_leftover_stops_the_table(clone):
     leftover = clone / "results/smoke/cases/phantom-cardiac/old.csv"
     shutil.copy(leftover.with_name("alone.csv"), leftover)
     try:
-        done = run("dvc", "repro", "comparison", cwd=clone, check=False)
+        done = run("dvc", "repro", "table", cwd=clone, check=False)
     finally:
         leftover.unlink()
     assert done.returncode != 0
-    assert "holds old.csv, which no table" in done.stderr
+    assert "old.csv" in done.stderr

@@ -152,7 +152,8 @@ def linear_probe(students: Any, method: Any, data: Prepared, device: torch.devic
         students, method: as trained; `method.perceive` gives the embeddings.
     """
     part = "validation" if data.cases("validation") else "test"
-    classes, vectors = len(data.manifest["classes"]), {name: [] for name in students}
+    classes = len(data.manifest["classes"])
+    vectors: dict[str, list[Tensor]] = {name: [] for name in students}
     owners: list[Tensor] = []
     images, labels = data.images(part), data.labels(part)
     for first in range(0, len(images), AT_ONCE):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ctrcl.config import Machine
 
+NUMBERS = {"family": "cpu family", "model": "model", "stepping": "stepping"}
 CAP = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_CBWR": "AVX2"}
 
 
@@ -23,13 +24,14 @@ def cap(machine: Machine) -> None:
 
 
 def cpu() -> str:
-    """The CPU's model, e.g. "AMD EPYC 9654 96-Core Processor"."""
+    """The CPU's model, e.g. "AMD EPYC 9654 96-Core Processor (family 25, model 17, stepping 1)"."""
     info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return " ".join(line.partition(":")[2].split())
-    return platform.processor() or platform.machine()
+    if not info.exists():
+        return platform.processor() or platform.machine()
+    lines = [line.partition(":") for line in info.read_text(errors="replace").partition("\n\n")[0].splitlines()]
+    values = {name.strip(): " ".join(value.split()) for name, _, value in lines}
+    numbers = [f"{key} {values[name]}" for key, name in NUMBERS.items() if name in values]
+    return f"{values.get('model name', platform.machine())} ({', '.join(numbers)})"
 
 
 def describe() -> dict[str, str]:

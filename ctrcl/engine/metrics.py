@@ -96,8 +96,8 @@ def measure(prediction: np.ndarray, target: np.ndarray, spacing: Sequence[float]
         "boundary_error": boundary_error,
         "mislocalised": mislocalised,
         "components_missed": missed,
-        "voxels_true": true,
-        "voxels_predicted": predicted,
+        "voxels_true": int(true),
+        "voxels_predicted": int(predicted),
     }
 
 
@@ -138,7 +138,8 @@ def _between(surfaces: list[np.ndarray], steps: np.ndarray) -> SurfaceDistances:
     """Distances between two surfaces on one grid."""
     if not all(surface.any() for surface in surfaces):
         return SurfaceDistances()
-    there, back = (_nearest(*pair, steps) for pair in (surfaces, surfaces[::-1]))
+    mine, theirs = surfaces
+    there, back = _nearest(mine, theirs, steps), _nearest(theirs, mine, steps)
     both = np.concatenate([there, back])
     hd95 = max(np.percentile(there, 95), np.percentile(back, 95))
     return SurfaceDistances(float(hd95), float(both.mean()), float(np.percentile(both, 95)))

@@ -46,7 +46,7 @@ def method_file(method: str) -> Path:
 def plan(settings: Settings) -> dict[str, Any]:
     """What `dvc.yaml` enumerates, keyed by the names that its stages carry: data sets, trainings, pages."""
     preset, main = settings.preset, list(settings.tables.get("main", {}))
-    found: dict[str, Any] = {"preset": preset, "first": next(iter(main or settings.data))}
+    found: dict[str, Any] = {"first": next(iter(main or settings.data))}
     found |= {"core": SOURCES, "measures": MEASURES, "reading": READING}
     found |= {key: {} for key in ("sets", "train", "distil")}
     for dataset, experiment in settings.runs():
@@ -62,6 +62,8 @@ def plan(settings: Settings) -> dict[str, Any]:
     pages["figure"] = [_page(name, d) for d in main for name in ("motivation", "feature-space")]
     pages["figure"] += [_page(name) for name in ("framework", "ablations")]
     found |= {key: {f"{preset}-{page['stem']}": page for page in of} for key, of in pages.items()}
+    across = [t for t, rows in settings.tables.items() if len(rows) > 1 and len({*map(frozenset, rows.values())}) == 1]
+    found["overview"] = {f"{preset}-{table}": {"table": table} for table in across}
     found["figures"] = {
         f"{preset}-{notebook}-{dataset}": {"notebook": notebook, "dataset": dataset, "first": first, "second": second}
         for dataset in main

@@ -72,11 +72,10 @@ class RunPaths:
 
 def run_key(settings: Settings, dataset: str, experiment: Experiment, manifest: str) -> dict[str, Any]:
     """Everything that the numbers of a run depend on, as plain values; `manifest` is the prepared data's checksum."""
-    plain = experiment.model_dump(mode="json", exclude={"label", "family", "fidelity", "seeds"})
     paths = RunPaths(settings.preset, dataset, experiment.teacher or "")
     return {
         "dataset": dataset,
-        "experiment": plain,
+        "experiment": experiment.numerics(),
         "augmentation": settings.augmentation.model_dump(mode="json"),
         "machine": settings.machine.numerics(),
         "data": manifest,

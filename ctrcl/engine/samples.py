@@ -1,7 +1,7 @@
 """What the figures are drawn from: a few test cases, the same for every experiment of the main table.
 
 The rule: test cases are ranked by the DSC of training alone (mean over classes, both students and all seeds); the
-best, the median and the worst are kept, a volume by its slice with the largest true foreground. Seed: the first.
+best, the median and the worst are stored, a volume by its slice with the largest true foreground. Seed: the first.
 
     results/<preset>/samples/<dataset>/<experiment>.npz, arrays over the three cases at the prepared size
       rank, case, slice, dsc      which cases, and the DSC they were ranked by
@@ -19,7 +19,7 @@ and, over all R seeds and up to M = 60 test cases evenly taken (of a volume the 
 
 A class's centre is the mean of the feature, each position weighted by the share of its pixels that are of the class (at
 64 pixels the last stage has four positions: a reduction to the nearest pixel would lose most classes); NaN where
-an image does not hold the class. Centres are kept in their D = 16 leading principal components, each seed and student
+an image does not hold the class. Centres are stored in their D = 16 leading principal components, each seed and student
 its own; the shared embeddings of both students in those of both together. Scaled to a mean square of 1.
 """
 
@@ -102,8 +102,12 @@ class Trained:
 
 def _pictures(picked: pd.DataFrame, data: Prepared) -> dict[str, np.ndarray]:
     offsets, images, labels = _slices(list(picked["case"]), data)
-    told = {"rank": picked["rank"].to_numpy(str), "case": picked["case"].to_numpy(str), "dsc": picked["dsc"].to_numpy()}
-    return told | {"slice": offsets, "image": images, "truth": labels}
+    about = {
+        "rank": picked["rank"].to_numpy(str),
+        "case": picked["case"].to_numpy(str),
+        "dsc": picked["dsc"].to_numpy(),
+    }
+    return about | {"slice": offsets, "image": images, "truth": labels}
 
 
 def _spread(data: Prepared) -> dict[str, np.ndarray]:
@@ -132,58 +136,58 @@ def _seen(trained: Trained, shown: dict[str, np.ndarray]) -> dict[str, np.ndarra
     images = standardised(torch.from_numpy(shown["image"]).float())
     target = torch.from_numpy(shown["truth"]).long()
     predictions = {name: student(images) for name, student in trained.students.items()}
-    kept: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {}
     for name, prediction in predictions.items():
-        kept[f"probabilities_{name}"] = (prediction.probabilities * 255).round().to(torch.uint8).numpy()
+        arrays[f"probabilities_{name}"] = (prediction.probabilities * 255).round().to(torch.uint8).numpy()
         rectified = rectify(prediction.logits, target, **trained.arm)
-        kept[f"error_{name}"] = rectified.error.numpy()
+        arrays[f"error_{name}"] = rectified.error.numpy()
         for factor in ("alignment", "similarity", "certainty", "weight"):
-            kept[f"{factor}_{name}"] = getattr(rectified, factor).numpy().astype(np.float16)
-        kept[f"pyramid_{name}"] = np.array([map_.shape[1:3] for map_ in prediction.features])
-    return kept | (_perceived(trained.category, predictions, target) if trained.category else {})
+            arrays[f"{factor}_{name}"] = getattr(rectified, factor).numpy().astype(np.float16)
+        arrays[f"pyramid_{name}"] = np.array([map_.shape[1:3] for map_ in prediction.features])
+    return arrays | (_perceived(trained.category, predictions, target) if trained.category else {})
 
 
 def _perceived(method: CTRCL, predictions: dict[str, Prediction], target: Tensor) -> dict[str, np.ndarray]:
-    kept = {}
+    arrays = {}
     for name, prediction in predictions.items():
         features = [prediction.features[stage] for stage in method.stages]
         for stage, seen in zip(method.stages, method.perceive(name, features, target), strict=True):
-            kept[f"maps{stage + 1}_{name}"] = seen.maps.softmax(1).numpy().astype(np.float16)
-            kept[f"embeddings{stage + 1}_{name}"] = seen.embeddings.numpy().astype(np.float16)
-    return kept
+            arrays[f"maps{stage + 1}_{name}"] = seen.maps.softmax(1).numpy().astype(np.float16)
+            arrays[f"embeddings{stage + 1}_{name}"] = seen.embeddings.numpy().astype(np.float16)
+    return arrays
 
 
 @torch.inference_mode()
 def _spaces(trained: list[Trained], space: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Class centres and shared class embeddings of every seed."""
-    kept: dict[str, list[np.ndarray]] = {}
+    arrays: dict[str, list[np.ndarray]] = {}
     for one in trained:
         parts = [_vectors(one, space, first) for first in range(0, len(space["case"]), BATCH)]
         vectors = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
         for name in one.students:
             projected, share = principal(vectors[f"centres_{name}"], COMPONENTS)
-            kept.setdefault(f"centres_{name}", []).append(_unit(projected))
-            kept.setdefault(f"held_{name}", []).append(share.sum())
+            arrays.setdefault(f"centres_{name}", []).append(_unit(projected))
+            arrays.setdefault(f"held_{name}", []).append(share.sum())
         if one.embed:
             both = np.stack([vectors[f"shared_{name}"] for name in one.students])
             for name, points in zip(one.students, _unit(principal(both, COMPONENTS)[0]), strict=True):
-                kept.setdefault(f"shared_{name}", []).append(points)
-    return {key: np.stack(arrays) for key, arrays in kept.items()}
+                arrays.setdefault(f"shared_{name}", []).append(points)
+    return {key: np.stack(parts) for key, parts in arrays.items()}
 
 
 def _vectors(one: Trained, space: dict[str, np.ndarray], first: int) -> dict[str, np.ndarray]:
     """Of a batch of cases the class centres M K C and, with CPMs, the class embeddings M K d of the last stage."""
     target = torch.from_numpy(space["truth"][first : first + BATCH]).long()
     images = standardised(torch.from_numpy(space["image"][first : first + BATCH]).float())
-    kept = {}
+    arrays = {}
     for name, student in one.students.items():
         features = student(images).features
-        kept[f"centres_{name}"] = centres(features[-1], target, student.design.classes).numpy()
+        arrays[f"centres_{name}"] = centres(features[-1], target, student.design.classes).numpy()
         if one.category and one.embed:
             seen = one.category.perceive(name, [features[stage] for stage in one.category.stages], target)[-1]
             there = presence(target, student.design.classes)[:, :, None]
-            kept[f"shared_{name}"] = seen.embeddings.where(there, torch.nan).numpy()
-    return kept
+            arrays[f"shared_{name}"] = seen.embeddings.where(there, torch.nan).numpy()
+    return arrays
 
 
 def centres(

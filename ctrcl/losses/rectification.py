@@ -6,7 +6,7 @@ TCSVT 2024), equations 4 to 9; fidelity `formula` (re-derived from a secondary s
 
 import math
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -16,7 +16,8 @@ from ctrcl.io import UserError
 from ctrcl.losses.shapes import Index, Logits, PerPixel, Target, Valid
 from ctrcl.losses.targets import IGNORE, class_index, wide
 
-FACTORS = ("alignment", "similarity", "certainty")
+Factor = Literal["alignment", "similarity", "certainty"]
+FACTORS: tuple[Factor, ...] = ("alignment", "similarity", "certainty")
 
 
 class Rectification(NamedTuple):

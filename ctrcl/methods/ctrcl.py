@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ctrcl.losses.class_aware import CategoryPerception, Perception, cfcl, perceive
 from ctrcl.losses.features import resize_to_match
-from ctrcl.losses.rectification import FACTORS, rectify
+from ctrcl.losses.rectification import FACTORS, Factor, rectify
 from ctrcl.losses.shapes import Maps, Target
 from ctrcl.methods.base import PAIRS, Shape, SoftLabelMethod, SoftLabelOptions, Stage, Step, Terms, Weight
 
@@ -34,7 +34,7 @@ class CTRCL(SoftLabelMethod):
     class Options(SoftLabelOptions):
         """`alpha` weighs RLCL, `beta` CFCL (0 leaves it out); stages count from 1 (stride 4) to 4 (stride 32)."""
 
-        factors: tuple[Literal["alignment", "similarity", "certainty"], ...] = FACTORS
+        factors: tuple[Factor, ...] = FACTORS
         constant: float | None = Field(None, ge=0, le=1)
         beta: float = Weight
         variant: Literal["embedding", "response", "prototype"] = "embedding"

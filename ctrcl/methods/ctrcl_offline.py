@@ -11,7 +11,7 @@ from torch import nn
 
 from ctrcl.losses.class_aware import CategoryPerception, Perception, cfcl, perceive, supervise
 from ctrcl.losses.features import matched
-from ctrcl.losses.rectification import FACTORS, rectify
+from ctrcl.losses.rectification import FACTORS, Factor, rectify
 from ctrcl.methods.base import OfflineMethod, SoftLabelOptions, Stage, Step, Terms, Weight, distillation_loss
 from ctrcl.models.students import Prediction
 
@@ -28,7 +28,7 @@ class CTRCLOffline(OfflineMethod):
     class Options(SoftLabelOptions):
         """`alpha` weighs RLCL, `beta` CFCL (0 leaves it out); stages count from 1 (stride 4) to 4 (stride 32)."""
 
-        factors: tuple[Literal["alignment", "similarity", "certainty"], ...] = FACTORS
+        factors: tuple[Factor, ...] = FACTORS
         constant: float | None = Field(None, ge=0, le=1)
         beta: float = Weight
         variant: Literal["embedding", "response", "prototype"] = "embedding"

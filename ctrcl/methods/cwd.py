@@ -5,6 +5,7 @@ Shu, Liu, Gao, Yan, Shen: "Channel-wise knowledge distillation for dense predict
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from ctrcl.losses.divergence import kl, softened
 from ctrcl.losses.shapes import Logits, Scalar, Valid

@@ -4,7 +4,7 @@ Guo et al.: "Online knowledge distillation via collaborative learning", CVPR 202
 the label: naive, minlogit (default), linear, general.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -70,7 +70,12 @@ def kdcl_general(logits: Sequence[Logits], target: Target, ignore: int = IGNORE)
     return mixed.clamp_min(torch.finfo(p.dtype).tiny).log().to(logits[0].dtype)
 
 
-FORMS = {"naive": kdcl_naive, "minlogit": kdcl_minlogit, "linear": kdcl_linear, "general": kdcl_general}
+FORMS: dict[str, Callable[..., Logits]] = {
+    "naive": kdcl_naive,
+    "minlogit": kdcl_minlogit,
+    "linear": kdcl_linear,
+    "general": kdcl_general,
+}
 
 
 class KDCL(Method):

@@ -199,7 +199,7 @@ class Results:
 
     def _changed(self, made: dict[str, Any], chosen: Experiment) -> str | None:
         """The first setting that a run was not made with."""
-        now, before = chosen.model_dump(mode="json"), made.get("experiment", {})
+        now, before = chosen.numerics(), made.get("experiment", {})
         shared = {"augmentation": self.settings.augmentation.model_dump(mode="json")}
         shared["machine"] = self.settings.machine.numerics()
         changed = [key for key, value in shared.items() if made.get(key) != value]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ctrcl.io import STUDENTS, UserError
+from ctrcl.io import STUDENTS, UserError, write_json
 from ctrcl.report import stats
 from ctrcl.report.rendering import DASH, Bold, Table, flat, percent, plain, signed, spanned
 from ctrcl.report.results import DRAWN, Parts, Results
@@ -42,6 +42,15 @@ def main(results: Results, dataset: str, table: str = "main", baseline: str = "a
     return Table(
         frame, printed(frame, short(results.label(baseline))), _notes(results, dataset, frame), _sentence(frame)
     )
+
+
+def save_metrics(table: Table, path: Path) -> None:
+    """Mean DSC by experiment and student as JSON, for `dvc metrics show`."""
+    rows = zip(table.frame["experiment"], table.frame["student"], table.frame["dsc"], strict=True)
+    found: dict[str, dict[str, float]] = {}
+    for experiment, student, dsc in rows:
+        found.setdefault(experiment, {})[student] = round(dsc, 4)
+    write_json(path, found)
 
 
 def _row(

@@ -1,0 +1,168 @@
+"""Configuration: every preset composes, experiments are resolved once, and a wrong key is one line that names it."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ctrcl import config, methods
+from ctrcl.engine import plan
+from ctrcl.io import UserError
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+
+
+def composed(preset="smoke", overrides=(), **values):
+    found = config.compose(preset, list(overrides))
+    return found | {"experiments": methods.completed(found["experiments"])} | values
+
+
+def settings(preset="smoke", overrides=(), **values):
+    return config.parse(composed(preset, overrides, **values), "params.yaml")
+
+
+def committed(name):
+    return yaml.safe_load((REPOSITORY / name).read_text())
+
+
+def test_the_committed_files_follow_from_conf():
+    assert committed("params.yaml") == composed(committed("params.yaml")["preset"])
+    assert committed("plan.yaml") == plan.plan(config.load())
+
+
+@pytest.mark.parametrize("preset", config.presets() or ["smoke", "laptop", "workstation", "paper"])
+def test_every_preset_is_valid(preset):
+    chosen = settings(preset)
+    plan.check(chosen)
+    runs = {(dataset, one.name) for dataset, one in chosen.runs()}
+    listed = {(d, name) for rows in chosen.tables.values() for d, names in rows.items() for name in names}
+    assert listed <= runs
+    assert {(d, chosen.experiment(name).teacher) for d, name in runs} - {(d, None) for d, _ in runs} <= runs
+
+
+def test_teachers_are_trained_before_those_that_they_teach():
+    order = [(dataset, one.name) for dataset, one in settings("laptop").runs()]
+    for dataset, name in order:
+        teacher = settings("laptop").experiment(name).teacher
+        assert teacher is None or order.index((dataset, teacher)) < order.index((dataset, name))
+
+
+def test_an_experiment_is_resolved_against_what_all_share():
+    chosen = settings("laptop")
+    ctrcl, alone, teachers, kd = (chosen.experiment(name) for name in ("ctrcl", "alone", "teachers", "kd"))
+    assert (ctrcl.balance, alone.balance, kd.balance) == (chosen.balance, "constant", "constant")
+    assert (ctrcl.students, ctrcl.training, ctrcl.seeds) == (chosen.students, chosen.training, chosen.seeds)
+    assert teachers.students.a.network != chosen.students.a.network
+    assert teachers.students.width == chosen.students.width
+    assert teachers.training.batch == chosen.training.batch
+    assert ctrcl.options == {"stages": [2, 3]}
+    assert ctrcl.deployed() == alone.deployed() != teachers.deployed()
+
+
+def test_names_and_seeds_of_an_experiment_do_not_change_its_numbers():
+    experiment = settings().experiment("ctrcl")
+    renamed = experiment.model_copy(update={"label": "other", "family": "offline", "seeds": [7]})
+    assert renamed.numerics() == experiment.numerics()
+    assert experiment.model_copy(update={"cross_entropy": 2.0}).numerics() != experiment.numerics()
+
+
+def test_a_new_method_adds_its_own_training_and_no_other():
+    before = plan.plan(settings())
+    mine = config.compose("smoke", ["+experiments.mine={method: dml, alpha: 0.5}"])
+    mine["tables"]["main"]["phantom-cardiac"].append("mine")
+    after = plan.plan(config.parse(mine | {"experiments": methods.completed(mine["experiments"])}, "params.yaml"))
+    assert set(after["train"]) - set(before["train"]) == {"smoke-phantom-cardiac-mine"}
+    assert all(after["train"][name] == run for name, run in before["train"].items())
+
+
+@pytest.mark.parametrize(
+    ("values", "parts"),
+    [
+        ({"trainin": {}}, ["trainin"]),
+        ({"seeds": []}, ["seeds"]),
+        ({"seeds": [1, 1]}, ["seeds = [1, 1]"]),
+        ({"seeds": "0"}, ["seeds = '0'"]),
+        ({"balance": "even"}, ["balance = 'even'"]),
+        ({"data": {"phantom-cardiac": {"size": 30}}}, ["data.phantom-cardiac.size = 30"]),
+        ({"data": {"phantom-cardiac": {"sise": 32}}}, ["data.phantom-cardiac.size"]),
+        ({"data": {}}, ["'phantom-cardiac' is not in preset 'smoke'"]),
+        ({"tables": {"main": {"phantom-cardiac": ["alon"]}}}, ["tables.main.phantom-cardiac", "'alon'"]),
+        ({"tables": {"main": {"phantom-heart": ["alone"]}}}, ["'phantom-heart' is not in preset"]),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_names_its_key(values, parts):
+    with pytest.raises(UserError) as caught:
+        settings(**values)
+    assert "\n" not in str(caught.value)
+    assert all(part in str(caught.value) for part in ["params.yaml", *parts]), str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "value"), [("elastic", 0.2), ("noise", -1.0), ("flip", 2.0), ("rotation", 200.0)])
+def test_an_augmentation_out_of_range_is_named(name, value):
+    with pytest.raises(UserError, match=rf"augmentation\.{name} = "):
+        settings(overrides=[f"augmentation.{name}={value}"])
+
+
+def test_a_data_set_of_ones_own_needs_a_stanza_only():
+    values = config.compose("smoke", ["+data.mine={size: 64, classes: [background, lesion]}"])
+    values["tables"]["extra"] = {"mine": ["alone"]}
+    chosen = config.parse(values | {"experiments": methods.completed(values["experiments"])}, "params.yaml")
+    place = plan.plan(chosen)["sets"]["smoke-mine"]
+    assert place["folder"] == "external/mine"
+    assert place["reader"] == "ctrcl/data/own.py"
+    wrong = chosen.model_copy(update={"data": {**chosen.data, "mine": config.Data(size=64, classes=["a", "b"])}})
+    with pytest.raises(UserError, match=r"data\.mine\.classes"):
+        plan.check(wrong)
+
+
+@pytest.mark.parametrize("table", [["alone", "ctrcl"], ["alone", "dml", "rlcl", "ctrcl"]])
+def test_a_main_table_without_what_the_figures_need_is_refused(table):
+    with pytest.raises(UserError, match=r"tables\.main\.phantom-cardiac lacks"):
+        plan.check(settings(tables={"main": {"phantom-cardiac": table}}))
+
+
+def test_a_missing_key_is_named():
+    values = composed()
+    del values["training"]["batch"]
+    with pytest.raises(UserError, match=r"training\.batch"):
+        config.parse(values, "params.yaml")
+
+
+@pytest.mark.parametrize("text", ["preset: smoke\nseeds: [0\n", "", "[]", "3", "!!python/object:os.system {}"])
+def test_a_file_without_settings_is_named(tmp_path, text):
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"params\.yaml") as caught:
+        config.load(tmp_path / "params.yaml")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("preset", "override"),
+    [
+        ("smoke", "tables=null"),
+        ("smoke", "~tables"),
+        ("smoke", "tables.main=3"),
+        ("smoke", "training.epoch=7"),
+        ("huge", ""),
+    ],
+)
+def test_what_cannot_be_composed_is_refused(preset, override):
+    with pytest.raises(UserError):
+        config.compose(preset, [override] if override else [])
+
+
+def test_overrides_are_applied():
+    assert settings(overrides=["training.epochs=7"]).training.epochs == 7
+
+
+def test_what_is_written_is_what_is_read(tmp_path, monkeypatch):
+    (tmp_path / "conf").symlink_to(REPOSITORY / "conf")
+    monkeypatch.chdir(tmp_path)
+    chosen = plan.install(config.compose("paper"))
+    assert config.load() == chosen
+    assert config.read_yaml(config.PLAN) == plan.plan(chosen)
