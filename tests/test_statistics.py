@@ -70,13 +70,6 @@ def test_exchanging_sides_flips_the_sign_and_nothing_else(table):
     assert other.verdict() == ", ".join([{"better": "worse", "worse": "better"}.get(kind, kind), *negligible])
 
 
-@given(tables, st.floats(-1, 1))
-def test_a_constant_moves_the_mean_alone(table, constant):
-    one, other = stats.estimate(table), stats.estimate(table + constant)
-    assert_allclose(other.mean, one.mean + constant, atol=1e-12)
-    assert_allclose((other.error, other.df), (one.error, one.df), rtol=1e-6)
-
-
 @given(tables)
 def test_the_error_is_that_of_the_units_means_and_of_the_seeds_means(table):
     units, seeds = table.mean(axis=1), table.mean(axis=0)
@@ -91,12 +84,6 @@ def test_intervals_over_units_and_seeds_cover_what_they_say(units):
         low, high = stats.estimate(cells(units, 3, drawn)).interval()
         hits += low < 0 < high
     assert 0.93 <= hits / trials <= 0.97
-
-
-def test_intervals_over_units_alone_do_not():
-    tables = [cells(60, 3, drawn) for drawn in range(300)]
-    lone = [stats.estimate(table.mean(axis=1).to_frame()).interval() for table in tables]
-    assert np.mean([low < 0 < high for low, high in lone]) < 0.8
 
 
 def test_a_value_is_the_mean_over_the_defined_cases_and_classes_of_a_unit_and_seed():

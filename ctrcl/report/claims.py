@@ -7,7 +7,7 @@ comparisons are, contradicted where one is. Over data sets: supported on most an
 way round; drawn data never count.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,6 +39,13 @@ CLAIMS = {  # number as in docs/claims.md: statement
     "C": "one collaborating student is more than the ensemble of two lone ones",
     "D": "collaboration helps at an equal pixel budget, whatever the cross-entropy of training alone",
 }
+PAIRS = {  # claims on DSC that compare named experiments, student by student
+    "1": [("ctrcl", "alone")],
+    "3": [("rlcl", "alone"), ("cfcl", "alone"), ("ctrcl", "rlcl"), ("ctrcl", "cfcl")],
+    "6": [("ctrcl-offline", "alone"), ("ctrcl-offline", "kd")],
+    "A": [("rlcl", "rlcl-none")],
+    "B": [("rlcl", "masked")],
+}
 COLUMNS = [
     *("claim", "statement", "dataset", "experiment", "student", "baseline", "baseline_student", "measure"),
     *("difference", "low", "high", "units", "seeds", "verdict", "claim_verdict", "overall", "rows"),
@@ -56,55 +63,40 @@ class Comparison(NamedTuple):
     measure: str = "dsc"
 
 
-def both(mine: str, baseline: str) -> list[Comparison]:
-    """Student by student."""
-    return [Comparison(mine, student, baseline, student) for student in ("a", "b")]
-
-
 def planned(results: Results, dataset: str, runs: Runs) -> Iterator[tuple[str, list[Comparison]]]:
     """Per claim its comparisons on a data set, of what was run there: each list is one comparison of both students.
 
     Only experiments with the same networks and budget, and with a seed in common, are compared.
     """
-    budget = "ctrcl-balanced" if "ctrcl-balanced" in runs else "ctrcl"
-    for number, pairs in {
-        "1": [("ctrcl", "alone")],
-        "3": [("rlcl", "alone"), ("cfcl", "alone"), ("ctrcl", "rlcl"), ("ctrcl", "cfcl")],
-        "4": [("rlcl", name) for name in lacking_one_factor(results)],
-        "5": own_networks(results, dataset, "pairs"),
-        "6": [("ctrcl-offline", "alone"), ("ctrcl-offline", "kd")],
-        "7": own_networks(results, dataset, "networks"),
-        "A": [("rlcl", "rlcl-none")],
-        "B": [("rlcl", "masked")],
-        "D": [(budget, "alone"), (budget, "alone-ce-half"), (budget, "alone-ce-2")],
-    }.items():
-        if pairs and all(comparable(results, runs, *pair) for pair in pairs):
-            yield from ((number, both(*pair)) for pair in pairs)
     chosen = results.settings.experiments
+    budget = "ctrcl-balanced" if "ctrcl-balanced" in runs else "ctrcl"
     others = [
         name
         for name in runs
-        if chosen[name].family == "collaborative" and chosen[name].method != chosen["ctrcl"].method
         if comparable(results, runs, "ctrcl", name)
-    ] if "ctrcl" in runs else []  # fmt: skip
+        if chosen[name].family == "collaborative" and chosen[name].method != chosen["ctrcl"].method
+    ]
+    pairs = PAIRS | {
+        "2 each": [("ctrcl", name) for name in others],
+        "4": [("rlcl", name) for name in lacking_one_factor(results)],
+        "5": own_networks(results, dataset, "pairs"),
+        "7": own_networks(results, dataset, "networks"),
+        "D": [(budget, name) for name in ("alone", "alone-ce-half", "alone-ce-2")],
+    }
+    for number, listed in pairs.items():
+        if all(comparable(results, runs, *pair) for pair in listed):
+            yield from ((number, [Comparison(mine, s, other, s) for s in ("a", "b")]) for mine, other in listed)
     if others:
-        means = {name: runs[name].pipe(_means) for name in others}
-        best = {s: max(others, key=lambda name: means[name][s]) for s in ("a", "b")}
-        yield "2", [Comparison("ctrcl", s, best[s], s) for s in ("a", "b")]
-        yield from (("2 each", both("ctrcl", name)) for name in others)
-    if "alone" in runs:
-        students = chosen["alone"].students
-        kinds = {students.a.kind: "a", students.b.kind: "b"}
-        if len(kinds) == 2:
-            cnn, transformer = kinds["cnn"], kinds["transformer"]
-            yield "9", [Comparison("alone", cnn, "alone", transformer, "mislocalised")]
-            yield "10", [Comparison("alone", transformer, "alone", cnn, "boundary_error")]
-        if comparable(results, runs, "ctrcl", "alone"):
-            yield "C", [Comparison("ctrcl", s, "alone", "ensemble") for s in ("a", "b")]
-
-
-def _means(rows: pd.DataFrame) -> dict[str, float]:
-    return {s: stats.mean(rows[rows["student"] == s], "dsc").mean for s in ("a", "b")}
+        means = {(n, s): stats.mean(runs[n].query("student == @s"), "dsc").mean for n in others for s in ("a", "b")}
+        best = {s: max(others, key=lambda name: means[name, s]) for s in ("a", "b")}
+        yield "2", [Comparison("ctrcl", s, best[s], s) for s in best]
+    if comparable(results, runs, "ctrcl", "alone"):
+        yield "C", [Comparison("ctrcl", s, "alone", "ensemble") for s in ("a", "b")]
+    students = results.settings.students
+    of = {str(students.a.kind): "a", str(students.b.kind): "b"}
+    if "alone" in runs and len(of) == 2:
+        yield "9", [Comparison("alone", of["cnn"], "alone", of["transformer"], "mislocalised")]
+        yield "10", [Comparison("alone", of["transformer"], "alone", of["cnn"], "boundary_error")]
 
 
 def lacking_one_factor(results: Results) -> list[str]:
@@ -125,7 +117,7 @@ def lacking_one_factor(results: Results) -> list[str]:
 def own_networks(results: Results, dataset: str, table: str) -> list[tuple[str, str]]:
     """CTRCL and training alone with each pair of other networks that a table lists."""
     listed = results.settings.tables.get(table, {}).get(dataset, [])
-    pairs = [(name, f"alone-{name.removeprefix('ctrcl-')}") for name in listed if name.startswith("ctrcl-")]
+    pairs = [(name, name.replace("ctrcl-", "alone-", 1)) for name in listed if name.startswith("ctrcl-")]
     return [(mine, alone) for mine, alone in pairs if alone in listed]
 
 
@@ -135,14 +127,6 @@ def comparable(results: Results, runs: Runs, mine: str, baseline: str) -> bool:
         return False
     one, other = (results.settings.experiment(name) for name in (mine, baseline))
     return bool(set(one.seeds) & set(other.seeds)) and one.deployed() == other.deployed()
-
-
-def compared(runs: Runs, one: Comparison) -> Estimate:
-    """The paired difference over the seeds that both sides have."""
-    mine, baseline = runs[one.experiment], runs[one.baseline]
-    return stats.difference(
-        mine[mine["student"] == one.student], baseline[baseline["student"] == one.baseline_student], one.measure
-    )
 
 
 def verdict(found: Estimate, measure: str) -> str:
@@ -155,29 +139,25 @@ def decided(word: str) -> str:
     return {stats.BETTER: SUPPORTED, stats.WORSE: CONTRADICTED}.get(word, UNDECIDED)
 
 
-def agreed(decisions: list[str]) -> str:
+def agreed(decisions: Iterable[str]) -> str:
     """Of both students: what they agree on."""
-    return decisions[0] if len(set(decisions)) == 1 else UNDECIDED
+    words = set(decisions)
+    return words.pop() if len(words) == 1 else UNDECIDED
 
 
-def conjunction(decisions: list[str]) -> str:
+def conjunction(decisions: Iterable[str]) -> str:
     """Of a claim on a data set, from its comparisons."""
-    if not decisions:
-        return UNTESTED
-    if CONTRADICTED in decisions:
-        return CONTRADICTED
-    return SUPPORTED if set(decisions) == {SUPPORTED} else UNDECIDED
+    words = set(decisions)
+    return CONTRADICTED if CONTRADICTED in words else agreed(words)
 
 
-def overall(decisions: dict[str, str], drawn: set[str]) -> str:
-    """Over data sets: most of the real ones, and none against."""
-    real = [word for dataset, word in decisions.items() if dataset not in drawn and word != UNTESTED]
-    if not real:
-        return UNTESTED
+def overall(decisions: Iterable[str]) -> str:
+    """Over the real data sets that test a claim: what most of them decide, and none against."""
+    words = list(decisions)
     for word, against in ((SUPPORTED, CONTRADICTED), (CONTRADICTED, SUPPORTED)):
-        if real.count(word) > len(real) / 2 and against not in real:
+        if words.count(word) > len(words) / 2 and against not in words:
             return word
-    return UNDECIDED
+    return UNDECIDED if words else UNTESTED
 
 
 def claims(results: Results) -> pd.DataFrame:
@@ -187,54 +167,42 @@ def claims(results: Results) -> pd.DataFrame:
     sets. A claim that nothing tests has one line with `not tested`.
     """
     names = [name for name in sorted(results.settings.data) if results.experiments(name)]
-    lines = [line for dataset in names for line in _on(results, dataset)]
-    lines += [{"claim": number, "claim_verdict": UNTESTED} for number in CLAIMS.keys() - {x["claim"] for x in lines}]
-    frame = pd.DataFrame(lines, columns=COLUMNS)
-    frame["statement"] = frame["claim"].map(CLAIMS)
-    drawn = {name for name in names if results.dataset(name).drawn}
-    tested = frame.dropna(subset="dataset").drop_duplicates(["claim", "dataset"])
-    by_claim = {
-        n: dict(zip(part["dataset"], part["claim_verdict"], strict=True)) for n, part in tested.groupby("claim")
-    }
-    frame["overall"] = [overall(by_claim.get(number, {}), drawn) for number in frame["claim"]]
-    places = {number: place for place, number in enumerate(CLAIMS)}
-    frame = frame.assign(place=frame["claim"].map(places)).sort_values(["place", "dataset"], kind="stable")
-    return frame.drop(columns="place").reset_index(drop=True)
+    lines = [line for name in names for line in _on(results, name)]
+    found = pd.DataFrame(lines, columns=[*COLUMNS, "group", "decision"])
+    groups = found.groupby(["claim", "dataset", "group"])["decision"].agg(agreed)
+    on = groups.groupby(["claim", "dataset"]).agg(conjunction).rename("claim_verdict").reset_index()
+    real = [name for name in names if not results.dataset(name).drawn]
+    over = on[on["dataset"].isin(real)].groupby("claim")["claim_verdict"].agg(overall)
+    found = found.drop(columns="claim_verdict").merge(on, on=["claim", "dataset"])
+    order = pd.DataFrame({"claim": list(CLAIMS), "statement": list(CLAIMS.values())})
+    frame = order.merge(found.drop(columns="statement"), on="claim", how="left")
+    frame["claim_verdict"] = frame["claim_verdict"].astype(object).fillna(UNTESTED)
+    frame["overall"] = [over.get(number, UNTESTED) for number in frame["claim"]]
+    return frame[COLUMNS]
 
 
-def _on(results: Results, dataset: str) -> list[dict[str, Any]]:
-    """All comparisons on a data set."""
+def _on(results: Results, dataset: str) -> Iterator[dict[str, Any]]:
+    """All comparisons on a data set; `group`: those that both students must agree on."""
     runs = results.runs(dataset, results.experiments(dataset))
-    decisions: dict[str, list[str]] = {}
-    lines: list[dict[str, Any]] = []
-    for number, group in planned(results, dataset, runs):
-        found = [(one, compared(runs, one)) for one in group]
-        decisions.setdefault(number, []).append(agreed([decided(verdict(gap, one.measure)) for one, gap in found]))
-        for one, gap in found:
+    for group, (number, pair) in enumerate(planned(results, dataset, runs)):
+        for one in pair:
+            mine, other = runs[one.experiment], runs[one.baseline]
+            mine, other = mine[mine["student"] == one.student], other[other["student"] == one.baseline_student]
+            gap = stats.difference(mine, other, one.measure)
             low, high = gap.interval()
-            numbers = {"difference": gap.mean, "low": low, "high": high, "units": gap.units, "seeds": gap.seeds}
-            files = " ".join(f"cases/{dataset}/{name}.csv" for name in dict.fromkeys([one.experiment, one.baseline]))
-            line = {"claim": number, "dataset": dataset, **one._asdict(), **numbers, "rows": files}
-            lines.append(line | {"verdict": verdict(gap, one.measure)})
-    if comparable(results, runs, "ctrcl", "alone"):
-        costs = _costs(results, dataset)
-        decisions["8"] = [decided(line["verdict"]) if line["difference"] else SUPPORTED for line in costs]
-        lines += costs
-    return [line | {"claim_verdict": conjunction(decisions[line["claim"]])} for line in lines]
-
-
-def _costs(results: Results, dataset: str) -> list[dict[str, Any]]:
-    """Claim 8, which is exact: parameters and GFLOPs of what is deployed."""
-    ours, alone = (next(iter(results.record(dataset, name)["seeds"].values())) for name in ("ctrcl", "alone"))
-    files = f"runs/{dataset}/ctrcl.json runs/{dataset}/alone.json"
-    lines = []
-    for measure in ("parameters", "gflops"):
-        for student in ("a", "b"):
+            files = [f"cases/{dataset}/{name}.csv" for name in dict.fromkeys([one.experiment, one.baseline])]
+            line = {"claim": number, "dataset": dataset, "group": str(group), **one._asdict(), "difference": gap.mean}
+            line |= {"low": low, "high": high, "units": gap.units, "seeds": gap.seeds, "rows": " ".join(files)}
+            word = verdict(gap, one.measure)
+            yield line | {"verdict": word, "decision": decided(word)}
+    if comparable(results, runs, "ctrcl", "alone"):  # claim 8 is exact
+        ours, alone = (next(iter(results.record(dataset, name)["seeds"].values())) for name in ("ctrcl", "alone"))
+        line = {"claim": "8", "dataset": dataset, "rows": f"runs/{dataset}/ctrcl.json runs/{dataset}/alone.json"}
+        for measure, student in [(measure, s) for measure in ("parameters", "gflops") for s in ("a", "b")]:
             more = ours[measure][student] - alone[measure][student]
-            one = Comparison("ctrcl", student, "alone", student, measure)._asdict()
-            word = stats.WORSE if more else stats.EQUIVALENT
-            lines.append({"claim": "8", "dataset": dataset, **one, "difference": more, "verdict": word, "rows": files})
-    return lines
+            words = (stats.WORSE, CONTRADICTED) if more else (stats.EQUIVALENT, SUPPORTED)
+            line |= {"group": f"{measure} {student}", "difference": more, "verdict": words[0], "decision": words[1]}
+            yield line | Comparison("ctrcl", student, "alone", student, measure)._asdict()
 
 
 def save(frame: pd.DataFrame, path: Path) -> Path:
@@ -245,14 +213,14 @@ def save(frame: pd.DataFrame, path: Path) -> Path:
 
 def summary(frame: pd.DataFrame) -> Table:
     """One line per claim: its verdict on each data set and over the real ones, and how many there are of each."""
-    wide = frame.pivot_table("claim_verdict", "claim", "dataset", aggfunc="first", observed=True)
-    lines = frame.drop_duplicates("claim").set_index("claim")[["statement", "overall"]]
-    wide = lines.join(wide).fillna(UNTESTED).reset_index()
+    wide = frame.pivot_table("claim_verdict", ["claim", "statement"], "dataset", aggfunc="first", sort=False)
+    lines = frame.drop_duplicates("claim")[["claim", "statement", "overall"]]
+    wide = lines.join(wide, on=["claim", "statement"]).fillna(UNTESTED)
+    wide.insert(len(wide.columns) - 1, "overall", wide.pop("overall"))
     counts = wide["overall"].value_counts()
     words = ", ".join(f"{counts.get(word, 0)} {word}" for word in (SUPPORTED, CONTRADICTED, UNDECIDED, UNTESTED))
     notes = ["Overall: real data sets only; drawn data never count."]
-    order = ["claim", "statement", *(c for c in wide if c not in ("claim", "statement", "overall")), "overall"]
-    return Table(wide[order], [wide[order]], notes, f"Of {len(wide)} claims and questions: {words}.")
+    return Table(wide, [wide], notes, f"Of {len(wide)} claims and questions: {words}.")
 
 
 def evidence(frame: pd.DataFrame) -> Table:

@@ -13,7 +13,14 @@ from matplotlib.ticker import MaxNLocator
 from ctrcl.report import stats
 from ctrcl.report.rendering import Table
 from ctrcl.report.results import DRAWN, Results
-from ctrcl.report.style import PAGE, STYLE, Drawing, drawing, look, short
+from ctrcl.report.style import COLUMN, PAGE, STYLE, Drawing, drawing, look, short
+
+TERMS = {  # of the loss, as curves name them
+    "seg": "segmentation",
+    "logits": "soft labels",
+    "alignment": "CFCL: alignment",
+    "supervision": "CFCL: supervision",
+}
 
 
 @mpl.rc_context(STYLE)
@@ -21,20 +28,19 @@ def forest(table: Table) -> Drawing:
     """Per student the DSC and its paired difference to the baseline, with 95 % intervals; grey: the margin."""
     frame = table.frame.assign(row=table.frame["dataset"] + ", " + table.frame["experiment"])
     rows, dataset = frame.drop_duplicates("row"), ", ".join(frame["dataset"].unique())
-    names, labels = list(rows["row"]), [fill(short(label), 30) for label in rows["label"]]
+    labels = [fill(short(label), 30) for label in rows["label"]]
     heights = np.array([0.14 + 0.14 * len(label.splitlines()) for label in labels])  # inches
-    places = dict(zip(names, heights / 2 - heights.cumsum(), strict=True))
+    places = dict(zip(rows["row"], heights / 2 - heights.cumsum(), strict=True))
     alt = f"{dataset}: DSC and difference to the baseline of {', '.join(rows['experiment'])}; see the table."
     figure = drawing(PAGE, 0.85 + heights.sum(), alt)
     axes = figure.subplots(1, 4, sharey=True)
-    for pair, student in zip(axes.reshape(2, 2), ("a", "b"), strict=True):
-        mine = frame[frame["student"] == student].assign(place=frame["row"].map(places))
-        whiskers(pair[0], mine, "dsc")
-        pair[1].axvspan(-stats.MARGIN, stats.MARGIN, color="#EEEEEE", zorder=0)
-        pair[1].axvline(0, color="#999999", linewidth=0.8, linestyle=":")
-        whiskers(pair[1], mine, "difference")
-        pair[0].set(title=f"student {student}", xlabel="DSC (0 to 1)", ylabel="")
-        pair[1].set(title=f"student {student}", xlabel="difference", ylabel="")
+    columns = [(student, name) for student in ("a", "b") for name in ("dsc", "difference")]
+    for ax, (student, name) in zip(axes, columns, strict=True):
+        if name == "difference":
+            ax.axvspan(-stats.MARGIN, stats.MARGIN, color="#EEEEEE", zorder=0)
+            ax.axvline(0, color="#999999", linewidth=0.8, linestyle=":")
+        whiskers(ax, frame[frame["student"] == student].assign(place=frame["row"].map(places)), name)
+        ax.set(title=f"student {student}", xlabel="DSC (0 to 1)" if name == "dsc" else name, ylabel="")
     axes[0].set_yticks(list(places.values()), labels)
     axes[0].set_ylim(-heights.sum(), 0)
     note = f"{dataset}: mean and 95 % interval; differences are paired; grey: {stats.MARGIN} DSC, the margin."
@@ -45,11 +51,13 @@ def forest(table: Table) -> Drawing:
 def whiskers(ax: Axes, rows: pd.DataFrame, name: str) -> None:
     """A marker at `<name>` and a line from `<name>_low` to `<name>_high`, at the height `place`."""
     looks = {row["experiment"]: look(row["experiment"], row["family"]) for row in rows.to_dict("records")}
-    colours = [looks[name].colour for name in rows["experiment"]]
-    ax.hlines(rows["place"], rows[f"{name}_low"], rows[f"{name}_high"], colors=colours)
-    options: Any = {"palette": {key: one.colour for key, one in looks.items()}, "edgecolor": "none", "s": 22}
-    options["markers"] = {key: one.marker for key, one in looks.items()}
-    sns.scatterplot(rows, x=name, y="place", hue="experiment", style="experiment", legend=False, ax=ax, **options)
+    palette = {key: one.colour for key, one in looks.items()}
+    ax.hlines(
+        rows["place"], rows[f"{name}_low"], rows[f"{name}_high"], colors=[palette[name] for name in rows["experiment"]]
+    )
+    options: Any = {"palette": palette, "markers": {key: one.marker for key, one in looks.items()}, "s": 22}
+    options |= {"hue": "experiment", "style": "experiment", "edgecolor": "none", "legend": False}
+    sns.scatterplot(rows, x=name, y="place", ax=ax, **options)
     ax.locator_params(axis="x", nbins=4)
 
 
@@ -57,65 +65,65 @@ def whiskers(ax: Axes, rows: pd.DataFrame, name: str) -> None:
 def distributions(results: Results, dataset: str) -> Drawing:
     """DSC of every unit (mean over seeds) under the paper's five: violins with quartiles and the units as points."""
     names = results.main(dataset)
-    parts = results.parts(dataset, experiments=names)
-    values = pd.concat(
-        [
-            stats.grid(parts[name, student], "dsc").mean(axis=1).to_frame("dsc").assign(
-                method=short(results.label(name)), student=f"student {student}"
-            )
-            for name in names
-            for student in ("a", "b")
-        ]
-    )  # fmt: skip
+    rows = results.rows(dataset, experiments=names).query("student != 'ensemble'")
+    of_seeds = rows.groupby(["experiment", "student", "patient", "seed"], sort=False)["dsc"].mean()
+    values = of_seeds.groupby(["experiment", "student", "patient"], sort=False).mean().reset_index()
+    values["student"] = "student " + values["student"]
+    values["experiment"] = values["experiment"].map(lambda name: short(results.label(name)))
     figure = drawing(PAGE, 2.6, f"{dataset}: distribution of the units' DSC by method and student.")
     ax = figure.subplots()
     palette = {short(results.label(name)): look(name, "").colour for name in names}
-    shared: Any = {"data": values, "x": "student", "y": "dsc", "hue": "method", "palette": palette, "ax": ax}
+    shared: Any = {"data": values, "x": "student", "y": "dsc", "hue": "experiment", "palette": palette, "ax": ax}
     sns.violinplot(**shared, fill=False, inner="quart", cut=0, linewidth=0.8, gap=0.1)
     sns.stripplot(**shared, dodge=True, jitter=False, size=2, alpha=0.4, legend=False)
     ax.set(xlabel="", ylabel="DSC (0 to 1)")
     sns.move_legend(ax, "center left", bbox_to_anchor=(1, 0.5), title=None, frameon=False)
-    text = f"{dataset}: a point is a unit (patient or image), mean over seeds."
-    figure.below(text, results.dataset(dataset))
+    figure.below(f"{dataset}: a point is a unit (patient or image), mean over seeds.", results.dataset(dataset))
+    return figure
+
+
+def curves(results: Results, dataset: str) -> Drawing:
+    """Validation DSC by epoch under the paper's five, one panel a student."""
+    students = results.settings.students
+    titles = {"dsc_a": f"student a: {students.a.network}", "dsc_b": f"student b: {students.b.network}"}
+    return by_epoch(results, dataset, [titles], (PAGE, 2.8), "validation DSC (0 to 1)", "Nothing is chosen by it.")
+
+
+def agreement(results: Results, dataset: str) -> Drawing:
+    """Agreement of the two students by epoch under the paper's five."""
+    return by_epoch(results, dataset, [{"agreement": ""}], (COLUMN, 2.9), "DSC of a against b (0 to 1)")
+
+
+def losses(results: Results, dataset: str) -> Drawing:
+    """Every term of the loss by epoch, weight included: a row a student, a column a term."""
+    found = set().union(*(results.curves(dataset, name) for name in results.main(dataset)))
+    rows = [{f"{term}_{s}": f"{TERMS[term]} ({s})" for term in TERMS if f"{term}_{s}" in found} for s in ("a", "b")]
+    figure = by_epoch(results, dataset, rows, (PAGE, 3.6), "loss", share="col")
+    for ax in figure.axes:
+        ax.set_ylim(bottom=0)
     return figure
 
 
 @mpl.rc_context(STYLE)
-def curves(results: Results, dataset: str) -> Drawing:
-    """Validation DSC by epoch under the paper's five, one panel a student: mean over seeds, band least to most."""
-    names = results.main(dataset)
-    found = {name: results.curves(dataset, name) for name in names}
-    figure = drawing(PAGE, 2.8, f"{dataset}: validation DSC by epoch of both students under {', '.join(names)}.")
-    axes = figure.subplots(1, 2, sharey=True)
-    for ax, student in zip(axes, ("a", "b"), strict=True):
+def by_epoch(
+    results: Results, dataset: str, rows: list[dict[str, str]], size: Any, label: str, note: str = "", share: Any = True
+) -> Drawing:
+    """Columns of the curves (`rows`: titles by column) under the paper's five: mean over seeds, band least to most."""
+    found = {name: results.curves(dataset, name) for name in results.main(dataset)}
+    alt = f"{dataset}: {', '.join(name for row in rows for name in row)} by epoch under {', '.join(found)}."
+    figure = drawing(size[0], size[1], alt)
+    axes = figure.subplots(len(rows), len(rows[0]), sharex=True, sharey=share, squeeze=False)
+    for ax, (column, title) in zip(axes.flat, (item for row in rows for item in row.items()), strict=True):
         for name, curve in found.items():
-            banded(ax, curve, f"dsc_{student}", name, short(results.label(name)))
-        network = getattr(results.settings.students, student).network
-        ax.set(title=f"student {student}: {network}", xlabel="epoch", ylabel="validation DSC (0 to 1)")
-    finished(figure, f"{dataset}: {spread(found)}. Nothing is chosen by it.", results, dataset)
-    return figure
-
-
-def banded(ax: Axes, curve: pd.DataFrame, column: str, experiment: str, label: str) -> None:
-    """A column of a curve by epoch: mean over seeds, band from the least to the most; says so where nothing is."""
-    style: Any = {**look(experiment, "").line, "errorbar": ("pi", 100), "err_kws": {"alpha": 0.12, "linewidth": 0}}
-    if curve[column].isna().all():
-        ax.plot([], [], label=label, **look(experiment, "").line)
-        if not ax.texts:
+            line: Any = {**look(name, "").line, "errorbar": ("pi", 100), "err_kws": {"alpha": 0.12, "linewidth": 0}}
+            if column in curve and curve[column].notna().any():
+                sns.lineplot(curve, x="epoch", y=column, label=short(results.label(name)), legend=False, ax=ax, **line)
+        if not ax.lines:
             ax.text(0.5, 0.5, "no validation cases", transform=ax.transAxes, ha="center", color="#555555")
-        return
-    sns.lineplot(curve, x="epoch", y=column, label=label, legend=False, ax=ax, **style)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-
-def spread(found: dict[Any, pd.DataFrame]) -> str:
-    """What the lines and bands of some curves are, in words."""
+        ax.set(title=title, xlabel="epoch", ylabel=label if ax in axes[:, 0] else "")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=int(0.9 * size[0]))
     seeds = next(iter(found.values()))["seed"].nunique()
-    return "one seed" if seeds == 1 else f"mean over {seeds} seeds; band: least to most"
-
-
-def finished(figure: Drawing, note: str, results: Results, dataset: str, columns: int = 5) -> None:
-    """One legend for all panels above the figure, and a note below."""
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=columns, frameon=False)
-    figure.below(note, results.dataset(dataset))
+    spread = "one seed" if seeds == 1 else f"mean over {seeds} seeds; band: least to most"
+    figure.below(f"{dataset}: {spread}. {note}".strip(), results.dataset(dataset))
+    return figure

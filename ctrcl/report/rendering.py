@@ -14,8 +14,13 @@ from ctrcl.io import write_text
 from ctrcl.report.stats import Estimate
 
 DASH = "–"
-TEX = {"\\": r"\textbackslash{}", "–": "--", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+TEX: Any = {"\\": r"\textbackslash{}", "–": "--", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 TEX |= {"<": "$<$", ">": "$>$"} | {letter: f"\\{letter}" for letter in "&%$#_{}"}
+NOTATIONS: dict[str, tuple[Callable[[str], str], str]] = {  # how text is escaped, and how a bold cell is written
+    "html": (html.escape, "<b>{}</b>"),
+    "tex": (lambda text: text.translate(str.maketrans(TEX)), r"\textbf{{{}}}"),
+    "md": (lambda text: text.replace("|", "\\|"), "**{}**"),
+}
 HTML: Any = [
     {"selector": "th, td", "props": "text-align:left"},
     {"selector": "td:not(:first-child)", "props": "white-space:nowrap"},  # a label may stand in two lines
@@ -54,16 +59,10 @@ def flat(name: str, found: Estimate) -> dict[str, float]:
     return {name: found.mean, f"{name}_low": low, f"{name}_high": high}
 
 
-def tex(text: str) -> str:
-    """Text for LaTeX: special characters escaped."""
-    return "".join(TEX.get(letter, letter) for letter in text)
-
-
-NOTATIONS: dict[str, tuple[Callable[[str], str], str]] = {  # how a cell is escaped, and how a bold one is written
-    "html": (html.escape, "<b>{}</b>"),
-    "tex": (tex, r"\textbf{{{}}}"),
-    "md": (lambda cell: cell.replace("|", "\\|"), "**{}**"),
-}
+def columns(frame: pd.DataFrame, forms: dict[str, Callable[[Any], Any]]) -> pd.DataFrame:
+    """A printed column per entry, each cell made of a row."""
+    rows = frame.to_dict("records")
+    return pd.DataFrame({head: [form(row) for row in rows] for head, form in forms.items()})
 
 
 def written(part: pd.DataFrame, notation: str) -> pd.DataFrame:
@@ -79,19 +78,12 @@ def written(part: pd.DataFrame, notation: str) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Table:
-    """Numbers and what is printed of them.
+    """Numbers and what is printed of them."""
 
-    Attributes:
-        frame: plain numbers, as `save` writes them to CSV.
-        parts: what is printed, each part as wide as a page.
-        notes: what stands below.
-        text: one sentence, computed from the frame.
-    """
-
-    frame: pd.DataFrame
-    parts: list[pd.DataFrame]
-    notes: Sequence[str] = ()
-    text: str = ""
+    frame: pd.DataFrame  # plain numbers, as `save` writes them to CSV
+    parts: list[pd.DataFrame]  # what is printed, each part as wide as a page
+    notes: Sequence[str] = ()  # what stands below
+    text: str = ""  # one sentence, computed from the frame
 
     def sentence(self) -> str:
         """What the numbers say, in one sentence."""
@@ -102,25 +94,25 @@ class Table:
         return self
 
     def _repr_html_(self) -> str:
-        wide = ""
+        wide = []
         for number, part in enumerate(self.parts, start=1):
             style = Styler(written(part, "html"), uuid=f"part-{number}", cell_ids=False).hide(axis="index")
-            markup = style.set_table_styles(HTML).to_html()
-            wide += f'<div style="overflow-x:auto;font-size:85%;margin-bottom:1em">{markup}</div>'
+            shown = style.set_table_styles(HTML).to_html()
+            wide.append(f'<div style="overflow-x:auto;font-size:85%;margin-bottom:1em">{shown}</div>')
         notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
-        return f'{wide}<ul style="font-size:90%">{notes}</ul>' if notes else wide
-
-    def __repr__(self) -> str:
-        return self.markdown()
+        return "".join([*wide, f'<ul style="font-size:90%">{notes}</ul>' if notes else ""])
 
     def markdown(self) -> str:
         """Parts and notes in Markdown."""
         parts = [written(part, "md").to_markdown(index=False, disable_numparse=True) for part in self.parts]
         return "\n\n".join([*parts, "\n".join(f"- {note}" for note in self.notes)]).rstrip() + "\n"
 
+    __repr__ = markdown
+
     def latex(self) -> str:
         """One LaTeX table (packages booktabs and graphicx), the notes as its caption."""
-        lines = [r"\begin{table}", r"\centering", rf"\caption{{{tex(' '.join(self.notes))}}}"]
+        caption = NOTATIONS["tex"][0](" ".join(self.notes))
+        lines = [r"\begin{table}", r"\centering", rf"\caption{{{caption}}}"]
         for part in self.parts:
             tabular = Styler(written(part, "tex")).hide(axis="index").to_latex(hrules=True)
             lines += [r"\resizebox{\linewidth}{!}{%", f"{tabular.rstrip()}}}", r"\medskip"]
@@ -129,8 +121,8 @@ class Table:
     def save(self, stem: Path) -> list[Path]:
         """Write `<stem>.csv` (plain numbers), `.md` and `.tex`; equal tables are equal bytes."""
         csv = self.frame.to_csv(index=False, float_format="%.6f", lineterminator="\n")
-        texts = {"csv": csv, "md": self.markdown(), "tex": self.latex()}
-        paths = [stem.with_name(f"{stem.name}.{kind}") for kind in texts]
-        for path, text in zip(paths, texts.values(), strict=True):
+        texts = {stem.with_name(f"{stem.name}.csv"): csv}
+        texts |= {stem.with_name(f"{stem.name}.md"): self.markdown(), stem.with_name(f"{stem.name}.tex"): self.latex()}
+        for path, text in texts.items():
             write_text(path, text)
-        return paths
+        return list(texts)

@@ -6,6 +6,7 @@ the settings and in the records, so that nothing here imports them.
 """
 
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,16 +14,14 @@ import numpy as np
 import pandas as pd
 
 from ctrcl import config
-from ctrcl.config import MAIN, Experiment
+from ctrcl.config import MAIN
 from ctrcl.io import AGAIN, STUDENTS, UserError, read_json, read_rows, sha256
 
 DRAWN = "Drawn data say nothing about patients."
 Parts = dict[tuple[str, str], pd.DataFrame]  # rows by experiment and student
-WHOLE = {  # what a record holds, and each of its seeds
-    "record": {"about", "dataset", "identity", "seeds", "weights", "curves", "evaluation"},
-    "seed": {"device", "seconds", "peak_mib", "parameters", "gflops", "milliseconds"},
-    "evaluation": {"code", "rows", "diagonals"},
-}
+WHOLE = ("about", "dataset", "identity", "seeds", "weights", "curves", "evaluation")  # what a record holds,
+EVALUATED = ("code", "rows", "diagonals")  # its evaluation,
+MEASURED = ("device", "seconds", "peak_mib", "parameters", "gflops", "milliseconds")  # and each of its seeds
 
 
 class Dataset(NamedTuple):
@@ -34,44 +33,34 @@ class Dataset(NamedTuple):
     drawn: bool
     volumes: bool
 
+    def notes(self) -> list[str]:
+        """What stands below everything of drawn data."""
+        return [DRAWN] * self.drawn
+
     def sentences(self, *parts: str) -> str:
         """A paragraph; of drawn data it says so."""
-        return " ".join([*parts, DRAWN] if self.drawn else parts)
+        return " ".join([*parts, *self.notes()])
 
 
 class Results:
-    """The results of one preset.
-
-    Args:
-        folder: `results/<preset>`.
-
-    Raises:
-        UserError: no `params.yaml` there, or a wrong one.
-    """
+    """The results of one preset in `results/<preset>`; without a right `params.yaml` there it is a `UserError`."""
 
     def __init__(self, folder: Path | str):
         self.folder = Path(folder)
         if not (self.folder / "params.yaml").exists():
             raise UserError(f"{self.folder}/params.yaml is missing: there are no results of that preset; {AGAIN}")
         self.settings = config.load(self.folder / "params.yaml")
-        self._records: dict[tuple[str, str], dict[str, Any]] = {}
-        self._rows: dict[tuple[str, str], pd.DataFrame] = {}
-        self._cases: dict[tuple[str, str], frozenset[Any]] = {}  # cases and classes of a run
+        self.preset = self.settings.preset
+        self.record, self._read = cache(self.record), cache(self._read)  # type: ignore[method-assign]
 
     @classmethod
     def find(cls, preset: str, start: Path = Path()) -> "Results":
         """The nearest `results/<preset>` here or above, so that a notebook finds it from any folder of the project."""
-        for up in (start, start / "..", start / "../..", start / "../../.."):
-            if (up / "results" / preset / "params.yaml").is_file():
-                return cls(up / "results" / preset)
-        raise UserError(
-            f"there is no results/{preset} in {start.resolve()} or above it; work in the project, or {AGAIN}"
-        )
-
-    @property
-    def preset(self) -> str:
-        """The preset's name."""
-        return self.settings.preset
+        places = [up / "results" / preset for up in (start, start / "..", start / "../..", start / "../../..")]
+        if found := [place for place in places if (place / "params.yaml").is_file()]:
+            return cls(found[0])
+        place = start.resolve()
+        raise UserError(f"there is no results/{preset} in {place} or above it; work in the project, or {AGAIN}")
 
     def experiments(self, dataset: str) -> list[str]:
         """All that is trained on a data set, teachers included, in the order of the settings."""
@@ -98,19 +87,17 @@ class Results:
         None for a baseline, and where the experiments hold none with the same networks and budget.
         """
         of = {name: self.settings.experiment(name) for name in experiments}
-        lone = [name for name, one in of.items() if one.family == "baseline"]
+        order = [name for name, one in of.items() if one.family == "baseline"]
         deployed = self.settings.experiment(experiment).deployed()
-        order = [baseline, *lone] if baseline in of else lone
-        found = next((name for name in order if of[name].deployed() == deployed), None)
-        return None if found == experiment else found
+        alike = [name for name in sorted(order, key=lambda name: name != baseline) if of[name].deployed() == deployed]
+        return alike[0] if alike and alike[0] != experiment else None
 
     def dataset(self, name: str) -> Dataset:
         """What the data set is, from the record of its first run."""
         self.settings.size(name)
-        trained = self.experiments(name)
-        if not trained:
-            raise UserError(f"no table of {self.folder}/params.yaml lists data set {name!r}")
-        return Dataset(name, **self.record(name, trained[0])["dataset"])
+        if trained := self.experiments(name):
+            return Dataset(name, **self.record(name, trained[0])["dataset"])
+        raise UserError(f"no table of {self.folder}/params.yaml lists data set {name!r}")
 
     def shared_seeds(self, experiments: Iterable[str]) -> list[int]:
         """The seeds that all experiments have: only these enter a table."""
@@ -123,88 +110,78 @@ class Results:
     def rows(self, dataset: str, table: str = "main", experiments: list[str] | None = None) -> pd.DataFrame:
         """Checked rows of a table's experiments, or of those given, of the seeds that all of them have."""
         names = experiments or self.settings.listed(table, dataset)
-        runs, seeds = self.runs(dataset, names), self.shared_seeds(names)
-        return pd.concat([rows[rows["seed"].isin(seeds)] for rows in runs.values()], ignore_index=True)
+        rows, seeds = pd.concat(self.runs(dataset, names).values(), ignore_index=True), self.shared_seeds(names)
+        return rows[rows["seed"].isin(seeds)].reset_index(drop=True)
 
     def parts(self, dataset: str, table: str = "main", experiments: list[str] | None = None) -> Parts:
         """The same by experiment and student."""
-        return by_student(self.rows(dataset, table, experiments))
+        rows = self.rows(dataset, table, experiments).groupby(["experiment", "student"], sort=False)
+        return {(str(experiment), str(student)): part for (experiment, student), part in rows}
 
     def runs(self, dataset: str, experiments: list[str]) -> dict[str, pd.DataFrame]:
         """Checked rows of each experiment, all its seeds.
 
-        Raises:
-            UserError: a run that is missing, left over or without record; seeds, students or cases that are missing or
-                too many; a run of other settings than recorded, or of other code, data or metrics than the first.
+        A run that is missing, left over or without record, of other settings than recorded or of other code, data or
+        metrics than the first, is a `UserError`; so are seeds, students or cases that are missing or too many.
         """
         place = self.folder / "cases" / dataset
         found = {path.stem for path in place.glob("*.csv")}
-        if missing := [name for name in experiments if name not in found]:
-            raise UserError(f"{place} lacks {', '.join(f'{name}.csv' for name in missing)}: not trained yet; {AGAIN}")
-        if extra := sorted(found - set(self.experiments(dataset))):
-            leftover = ", ".join(f"{name}.csv" for name in extra)
-            raise UserError(f"{place} holds {leftover}, which no table of {self.folder}/params.yaml lists; remove it")
+        if missing := [f"{name}.csv" for name in experiments if name not in found]:
+            raise UserError(f"{place} lacks {', '.join(missing)}: not trained yet; {AGAIN}")
+        if extra := [f"{name}.csv" for name in sorted(found - set(self.experiments(dataset)))]:
+            listed = f"no table of {self.folder}/params.yaml lists"
+            raise UserError(f"{place} holds {', '.join(extra)}, which {listed}; remove it")
+        first = experiments[0]
         for name in experiments:
-            record, first = self.record(dataset, name), self.record(dataset, experiments[0])
-            if odd := _differing(record, first):
-                raise UserError(f"{dataset}: {name} and {experiments[0]} were made with different {odd}; {AGAIN}")
-            if (dataset, name) not in self._rows:
-                self._rows[dataset, name] = self._read(dataset, name)
-            if self._cases[dataset, name] != self._cases[dataset, experiments[0]]:
-                raise UserError(f"{place}/{name}.csv has other cases than {experiments[0]}.csv; {AGAIN}")
-        return {name: self._rows[dataset, name] for name in experiments}
+            mine, other = (_comparable(self.record(dataset, one)) for one in (name, first))
+            if odd := [key for key in mine if mine[key] != other[key]]:
+                raise UserError(f"{dataset}: {name} and {first} were made with different {odd[0]}; {AGAIN}")
+            if self._read(dataset, name)[1] != self._read(dataset, first)[1]:
+                raise UserError(f"{place}/{name}.csv has other cases than {first}.csv; {AGAIN}")
+        return {name: self._read(dataset, name)[0] for name in experiments}
 
-    def _read(self, dataset: str, experiment: str) -> pd.DataFrame:
+    def _read(self, dataset: str, experiment: str) -> tuple[pd.DataFrame, set[Any]]:
+        """Checked rows of one run, and its cases and classes."""
         path = self.folder / "cases" / dataset / f"{experiment}.csv"
-        rows = read_rows(path)
-        if set(rows["dataset"]) != {dataset} or set(rows["experiment"]) != {experiment}:
-            raise UserError(f"{path} holds rows of another data set or experiment; {AGAIN}")
-        expected = {(seed, s) for seed in self.settings.experiment(experiment).seeds for s in STUDENTS}
-        found = set(rows[["seed", "student"]].itertuples(index=False, name=None))
-        for seed, student in sorted(expected - found):
-            raise UserError(f"{path} lacks seed {seed} of student {student}; {AGAIN}")
-        for seed, student in sorted(found - expected):
-            raise UserError(f"{path} holds seed {seed} of student {student}, which params.yaml does not list; {AGAIN}")
-        if self.record(dataset, experiment)["evaluation"]["rows"] != sha256(path):
-            raise UserError(f"{path} is not what its run wrote (another checksum); restore it, or {AGAIN}")
-        self._cases[dataset, experiment] = cases = frozenset(zip(rows["case"], rows["class"], strict=True))
-        for key, part in rows.groupby(["seed", "student"]):
-            if len(part) != len(cases) or set(zip(part["case"], part["class"], strict=True)) != cases:
-                raise UserError(f"{path}: seed {key[0]} of student {key[1]} has other cases than the rest; {AGAIN}")
-        return rows
+        rows, named = read_rows(path), "seed {} of student {}"
+        groups = rows.assign(pair=rows["case"] + ": " + rows["class"]).groupby(["seed", "student"])["pair"]
+        parts = {named.format(*key): list(pairs) for key, pairs in groups}
+        cases = set().union(*parts.values())
+        expected = {named.format(seed, s) for seed in self.settings.experiment(experiment).seeds for s in STUDENTS}
+        lacking, extra = sorted(expected - set(parts)), sorted(set(parts) - expected)
+        uneven = [name for name, pairs in parts.items() if sorted(pairs) != sorted(cases)]
+        own = set(rows["dataset"]) == {dataset} and set(rows["experiment"]) == {experiment}
+        written = self.record(dataset, experiment)["evaluation"]["rows"] == sha256(path)
+        for wrong, message in (
+            (not own, "holds rows of another data set or experiment"),
+            (lacking, f"lacks {', '.join(lacking)}"),
+            (extra, f"holds {', '.join(extra)}, which params.yaml does not list"),
+            (not written, "is not what its run wrote (another checksum)"),
+            (uneven, f"has other cases in {', '.join(uneven)} than in the rest"),
+        ):
+            if wrong:
+                raise UserError(f"{path} {message}; restore it, or {AGAIN}")
+        return rows, cases
 
     def record(self, dataset: str, experiment: str) -> dict[str, Any]:
         """Provenance and cost of a run: there, whole, of all seeds, and of these settings and teachers."""
-        if (dataset, experiment) not in self._records:
-            self._records[dataset, experiment] = self._checked_record(dataset, experiment)
-        return self._records[dataset, experiment]
-
-    def _checked_record(self, dataset: str, experiment: str) -> dict[str, Any]:
-        path = self.folder / "runs" / dataset / f"{experiment}.json"
+        path, chosen = self.folder / "runs" / dataset / f"{experiment}.json", self.settings.experiment(experiment)
         if not path.exists():
             raise UserError(f"{path} is missing: rows without provenance enter no table; {AGAIN}")
-        record, chosen = read_json(path), self.settings.experiment(experiment)
+        record: dict[str, Any] = read_json(path)
         if not _whole(record):
             raise UserError(f"{path} was written by another version of ctrcl, or never evaluated; {AGAIN}")
         if lacking := [str(seed) for seed in chosen.seeds if str(seed) not in record["seeds"]]:
             raise UserError(f"{path} lacks seed {', '.join(lacking)}; {AGAIN}")
-        if changed := self._changed(record["identity"], chosen):
-            raise UserError(f"{path} was made with another {changed} than {self.folder}/params.yaml states; {AGAIN}")
-        if chosen.teacher:
-            weights = self.record(dataset, chosen.teacher)["weights"]
-            if weights != record["identity"].get("teacher"):
-                teacher = path.with_name(f"{chosen.teacher}.json")
-                raise UserError(f"{path} was taught by other weights than those of {teacher}; {AGAIN}")
+        made, settings = record["identity"], self.settings
+        shared = {"augmentation": settings.augmentation.model_dump(mode="json"), "machine": settings.machine.numerics()}
+        now, then = shared | chosen.numerics(), {key: made.get(key) for key in shared} | made.get("experiment", {})
+        if changed := [key for key in [*now, *then] if now.get(key) != then.get(key)]:
+            raise UserError(f"{path} was made with another {changed[0]} than {self.folder}/params.yaml states; {AGAIN}")
+        if chosen.teacher and self.record(dataset, chosen.teacher)["weights"] != made.get("teacher"):
+            teacher = path.with_name(f"{chosen.teacher}.json")
+            raise UserError(f"{path} was taught by other weights than those of {teacher}; {AGAIN}")
         return record
-
-    def _changed(self, made: dict[str, Any], chosen: Experiment) -> str | None:
-        """The first setting that a run was not made with."""
-        now, before = chosen.numerics(), made.get("experiment", {})
-        shared = {"augmentation": self.settings.augmentation.model_dump(mode="json")}
-        shared["machine"] = self.settings.machine.numerics()
-        changed = [key for key, value in shared.items() if made.get(key) != value]
-        changed += [key for key in sorted({*now, *before}) if now.get(key) != before.get(key)]
-        return changed[0] if changed else None
 
     def curves(self, dataset: str, experiment: str) -> pd.DataFrame:
         """The curves of a run, all seeds: `seed, epoch, dsc_a, dsc_b, agreement` and the terms of the loss."""
@@ -231,26 +208,18 @@ class Results:
             return dict(arrays)
 
 
-def by_student(rows: pd.DataFrame) -> Parts:
-    """Rows by experiment and student."""
-    return {(str(e), str(s)): part for (e, s), part in rows.groupby(["experiment", "student"], sort=False)}
-
-
 def _whole(record: Any) -> bool:
     """Whether a record holds all that tables read."""
     try:
-        parts = [("record", record), ("evaluation", record["evaluation"])]
-        parts += [("seed", seed) for seed in record["seeds"].values()]
-        return "core" in record["identity"]["code"] and all(WHOLE[kind] <= set(part) for kind, part in parts)
+        lacking = [*(set(WHOLE) - set(record)), *(set(EVALUATED) - set(record["evaluation"]))]
+        lacking += [key for seed in record["seeds"].values() for key in MEASURED if key not in seed]
+        return "core" in record["identity"]["code"] and not lacking
     except (KeyError, TypeError, AttributeError):
         return False
 
 
-def _differing(record: dict[str, Any], other: dict[str, Any]) -> str | None:
-    """In what two runs differ that share a table and must not."""
-    one, two = (
-        {key: made["identity"].get(key) for key in ("data", "versions")}
-        | {"code": made["identity"]["code"]["core"], "metrics": made["evaluation"]["code"]}
-        for made in (record, other)
-    )
-    return next((key for key in one if one[key] != two[key]), None)
+def _comparable(record: dict[str, Any]) -> dict[str, Any]:
+    """What all runs of a table must share."""
+    made = record["identity"]
+    shared = {"code": made["code"]["core"], "metrics": record["evaluation"]["code"]}
+    return {key: made.get(key) for key in ("data", "versions")} | shared

@@ -21,20 +21,12 @@ NEGLIGIBLE = {BETTER: "better, negligible", WORSE: "worse, negligible"}
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over units and seeds.
+    """A mean over units and seeds."""
 
-    Attributes:
-        mean: the estimate; NaN where nothing is defined.
-        error: its standard error; NaN with fewer than two units.
-        df: Satterthwaite's degrees of freedom of the error.
-        sd: standard deviation of the units' means.
-        units, seeds: how many of each there are.
-    """
-
-    mean: float
-    error: float
-    df: float
-    sd: float
+    mean: float  # NaN where nothing is defined
+    error: float  # its standard error; NaN with fewer than two units
+    df: float  # Satterthwaite's degrees of freedom of the error
+    sd: float  # standard deviation of the units' means
     units: int
     seeds: int
 
@@ -77,11 +69,7 @@ class Estimate:
 def grid(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
     """Units x seeds: the mean of a measure over the defined cases and classes, NaN where there are none.
 
-    Args:
-        rows: of one experiment and one student (`design`: a row per seed x case x class).
-
-    Raises:
-        ValueError: the rows are of more than one experiment or student.
+    The rows are of one experiment and one student, a row per seed x case x class; others are a ValueError.
     """
     if rows.duplicated(["seed", "case", "class"]).any():
         raise ValueError("rows of one experiment and one student are needed: a seed x case x class occurs twice")
@@ -91,7 +79,7 @@ def grid(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
 def means(rows: pd.DataFrame, measures: Sequence[str]) -> dict[str, float]:
     """The estimates of several measures without their errors."""
     found = rows.groupby(["patient", "seed"])[list(measures)].mean().mean()
-    return {str(name): float(value) for name, value in found.items()}
+    return dict(zip(measures, found.tolist(), strict=True))
 
 
 def mean(rows: pd.DataFrame, measure: str) -> Estimate:
@@ -107,14 +95,10 @@ def difference(rows: pd.DataFrame, baseline: pd.DataFrame, measure: str) -> Esti
 def estimate(cells: pd.DataFrame) -> Estimate:
     """Mean and standard error of units x seeds (NaN: not defined), both factors random and crossed.
 
-    The variance of the mean is MS_u / (U S) + MS_s / (U S), with the mean squares of units and of seeds in a table of
-    U x S: the variance of the units' means over U plus that of the seeds' means over S. Its degrees of freedom are
-    Satterthwaite's. The textbook subtracts the residual MS_r / (U S), which both terms contain; with few seeds its
-    interval covers less than it says, because an MS_s that is small by chance leaves no trace in the degrees of
-    freedom (`docs/statistics.md`). With one seed it is the t interval over units.
-
-    With NaN the terms are sums of squares over each unit's, and each seed's, sum of deviations, which are the same
-    for a full table.
+    The variance of the mean is that of the units' means over U plus that of the seeds' means over S, with
+    Satterthwaite's degrees of freedom: (MS_u + MS_s) / (U S) without the textbook's - MS_r, because with few seeds an
+    MS_s that is small by chance leaves no trace in the degrees of freedom (`docs/statistics.md`). With one seed it is
+    the t interval over units. With NaN the terms are sums of squares over each unit's, and each seed's, deviations.
     """
     values = cells.to_numpy(float)
     known = ~np.isnan(values)

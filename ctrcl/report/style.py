@@ -14,7 +14,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from ctrcl.io import replacing
-from ctrcl.report.results import DRAWN, Dataset
+from ctrcl.report.results import Dataset
 
 OKABE_ITO = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#F0E442")
 COLUMN, PAGE = 3.5, 7.2  # inches: a single and a double column
@@ -22,14 +22,9 @@ DPI = 200
 STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.labelsize": 8,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": False,
+    **dict.fromkeys(("axes.titlesize", "axes.labelsize"), 8),
+    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 7),
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
     "image.interpolation": "nearest",
     "lines.linewidth": 1.2,
     "pdf.fonttype": 42,
@@ -71,12 +66,10 @@ VARIANT = "h"  # marks a variant of one of the five, in its colour
 
 def look(experiment: str, family: str) -> Look:
     """Colour, dash and marker of an experiment; a variant of one of the five (by its name) has that one's colour."""
-    if experiment in LOOKS:
-        return LOOKS[experiment]
-    parent = next((name for name in LOOKS if experiment.startswith(f"{name}-")), None)
-    if parent and family in ("baseline", "collaborative"):
-        return LOOKS[parent]._replace(marker=VARIANT)
-    return FAMILIES[family]
+    parent = experiment.partition("-")[0]
+    if parent in LOOKS and family in ("baseline", "collaborative"):
+        return LOOKS[parent]._replace(marker=VARIANT) if experiment != parent else LOOKS[parent]
+    return LOOKS.get(experiment) or FAMILIES[family]
 
 
 class Drawing(Figure):
@@ -85,23 +78,22 @@ class Drawing(Figure):
     alt = ""
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
-        return {"image/png": self.png(), "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
+        return {"image/png": self.encoded("png"), "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
 
-    def png(self) -> bytes:
-        """The figure's PNG, without a date or a version in it."""
+    def encoded(self, kind: str) -> bytes:
+        """The figure as PNG or PDF, without a date or a version in it."""
+        nameless = {"Software": None} if kind == "png" else dict.fromkeys(("Creator", "Producer", "CreationDate"))
         with BytesIO() as stream, mpl.rc_context(STYLE):
-            self.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
+            self.savefig(stream, format=kind, dpi=DPI, metadata=nameless)
             return stream.getvalue()
 
     def save(self, stem: Path) -> list[Path]:
         """Write `<stem>.png` (200 dpi) and `<stem>.pdf`; equal figures are equal bytes."""
-        nameless = {"Creator": None, "Producer": None, "CreationDate": None}
-        paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "pdf")]
-        with replacing(paths[0]) as draft:
-            draft.write_bytes(self.png())
-        with replacing(paths[1]) as draft, mpl.rc_context(STYLE):
-            self.savefig(draft, format="pdf", dpi=DPI, metadata=nameless)
-        return paths
+        paths = {kind: stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "pdf")}
+        for kind, path in paths.items():
+            with replacing(path) as draft:
+                draft.write_bytes(self.encoded(kind))
+        return list(paths.values())
 
     def below(self, text: str, dataset: Dataset | None = None) -> None:
         """What stands below the figure, in lines of its width; of drawn data it says so."""
@@ -119,6 +111,3 @@ def drawing(width: float, height: float, alt: str) -> Drawing:
 def short(label: str) -> str:
     """A label without what stands in its brackets."""
     return label.partition(" (")[0]
-
-
-__all__ = ["COLUMN", "DPI", "DRAWN", "OKABE_ITO", "PAGE", "STYLE", "Drawing", "Look", "drawing", "look", "short"]

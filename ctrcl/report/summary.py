@@ -1,14 +1,15 @@
 """What there is to see: the pages of a preset in the paper's order, `ctrcl report`, and `results/README.md`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from ctrcl.io import STUDENTS, UserError
 from ctrcl.report import table as tables
-from ctrcl.report.rendering import signed
-from ctrcl.report.results import DRAWN, Results
-from ctrcl.report.style import short
+from ctrcl.report.figures import cost, overview
+from ctrcl.report.rendering import Table
+from ctrcl.report.results import Results
 
 TITLES = {  # notebooks in the paper's order; what each shows
     "framework": "The framework",
@@ -25,7 +26,6 @@ TITLES = {  # notebooks in the paper's order; what each shows
     "cost": "What it costs",
     "claims": "The claims",
 }
-ONCE = ("framework", "ablations", "claims")  # notebooks on all data sets
 
 
 class Page(NamedTuple):
@@ -38,88 +38,70 @@ class Page(NamedTuple):
     @property
     def stem(self) -> str:
         """Name of the executed notebook, and how its figures' names begin."""
-        if self.dataset:
-            return f"{self.table or self.name}-{self.dataset}"
-        return "-".join(filter(None, (self.name, self.table)))
+        parts = (self.table or self.name, self.dataset) if self.dataset else (self.name, self.table)
+        return "-".join(filter(None, parts))
 
-    def tables(self) -> list[str]:
-        """The stems of the tables that it writes."""
-        if self.name in ("main", "comparison", "cost"):
-            return [self.stem]
+    def draws(self, figure: str) -> bool:
+        """Whether it writes a figure of that stem."""
+        return figure == self.stem or figure.startswith(f"{self.stem}-")
+
+    def tables(self) -> dict[str, Callable[[Results], Table]]:
+        """The tables that it writes by their stems, and how each is computed."""
+        dataset, table = self.dataset or "", self.table or "main"
         if self.name == "overview":
-            return [f"ranks-{self.table}", *(f"wins-{student}-{self.table}" for student in STUDENTS)]
-        return []
+            wins = {f"wins-{s}-{table}": partial(overview.wins, student=s, table=table) for s in STUDENTS}
+            return {f"ranks-{table}": partial(overview.ranks, table=table), **wins}
+        if self.name == "cost":
+            return {self.stem: partial(cost.costs, dataset=dataset)}
+        if self.name in ("main", "comparison"):
+            return {self.stem: partial(tables.main, dataset=dataset, table=table)}
+        return {}
 
 
 def pages(results: Results) -> Iterator[Page]:
     """Every page of a preset, in the paper's order."""
     listed = {name: {d: rows for d, rows in of.items() if rows} for name, of in results.settings.tables.items()}
+    several = {table: set(map(frozenset, of.values())) for table, of in listed.items() if len(of) > 1}
+    own = {
+        **{name: [Page(name)] for name in ("framework", "ablations", "claims")},  # on all data sets
+        "overview": [Page("overview", table=table) for table, of in several.items() if len(of) == 1],
+        "comparison": [Page("comparison", d, table) for table, of in listed.items() if table != "main" for d in of],
+        "cost": [Page("cost", d) for d in results.settings.data if results.experiments(d)],
+    }
     for name in TITLES:
-        if name in ONCE:
-            yield Page(name)
-        elif name == "overview":
-            for table, of in listed.items():
-                if len(of) > 1 and len({frozenset(rows) for rows in of.values()}) == 1:
-                    yield Page(name, table=table)
-        elif name == "comparison":
-            yield from (Page(name, d, table) for table, of in listed.items() if table != "main" for d in of)
-        elif name == "cost":
-            yield from (Page(name, d) for d in results.settings.data if results.experiments(d))
-        else:
-            yield from (Page(name, d) for d in listed.get("main", {}))
+        yield from own.get(name, [Page(name, dataset) for dataset in listed.get("main", {})])
 
 
 def report(results: Results) -> str:
-    """For the terminal: each data set's main table in short, and where everything else is."""
+    """For the terminal: each data set's main table without ensembles, and where everything else is."""
     parts = []
     for dataset in results.settings.tables.get("main", {}):
         try:
-            parts.append(f"{dataset}\n{compact(results, dataset)}")
+            found = tables.main(results, dataset)
+            shown = found.parts[0][found.frame["student"] != "ensemble"].iloc[:, :5]  # up to verdict
+            printed = shown.to_markdown(index=False, disable_numparse=True)
+            parts.append("\n".join([dataset, printed, *results.dataset(dataset).notes()]))
         except UserError as error:
             parts.append(f"{dataset}: {error}")
     place = results.folder
     return "\n\n".join([*parts, f"tables, figures, notebooks: {place}/tables, {place}/figures, {place}/notebooks"])
 
 
-def compact(results: Results, dataset: str, table: str = "main") -> str:
-    """A table in Markdown with one row per experiment: DSC, difference to the baseline and verdict of both students."""
-    found = tables.main(results, dataset, table)
-    rows = found.frame[found.frame["student"] != "ensemble"]
-    lines: dict[str, dict[str, str]] = {}
-    for row in rows.to_dict("records"):
-        line = lines.setdefault(row["experiment"], {"method": short(row["label"])})
-        gap = f"{signed(row['difference'])} {row['verdict']}" if row["verdict"] else "–"
-        line |= {f"DSC {row['student']}": f"{row['dsc']:.3f}", f"to baseline {row['student']}": gap}
-    shown = tables.pd.DataFrame(lines.values()).to_markdown(index=False, disable_numparse=True)
-    return f"{shown}\n{DRAWN}" if DRAWN in found.notes else shown
-
-
 def index(folder: Path = Path("results")) -> str:
     """The text of `results/README.md`: every executed notebook, table and figure of every preset that is there."""
     lines = ["# Results", "", "Written by `ctrcl report`: executed notebooks in the paper's order, tables and figures."]
     for place in sorted(path.parent for path in folder.glob("*/params.yaml")):
-        results, last = Results(place), ""
+        last = ""
         lines += ["", f"## {place.name}"]
-        for page in pages(results):
-            links = _links(place, page)
-            if links and page.name != last:
-                lines += ["", f"**{TITLES[page.name]}**", ""]
-                last = page.name
+        figures = sorted((place / "figures").glob("*.png"))
+        for page in pages(Results(place)):
+            files = [place / "notebooks" / f"{page.stem}.ipynb"]
+            files += [place / "tables" / f"{stem}.md" for stem in page.tables()]
+            files += [path for path in figures if page.draws(path.stem)]
+            files += [place / "claims.csv"] * (page.name == "claims")
+            links = [f"[{path.name}]({path.relative_to(folder).as_posix()})" for path in files if path.exists()]
             if links:
+                lines += [] if page.name == last else ["", f"**{TITLES[page.name]}**", ""]
                 lines.append(f"- {page.stem}: {', '.join(links)}")
-        if (place / "claims.csv").exists():
-            lines.append(f"- [claims.csv]({place.name}/claims.csv)")
+                last = page.name
     return "\n".join(lines) + "\n"
-
-
-def _links(place: Path, page: Page) -> list[str]:
-    """Links to the files of a page that are there."""
-    files = [place / "notebooks" / f"{page.stem}.ipynb"]
-    files += [place / "tables" / f"{stem}.md" for stem in page.tables()]
-    files += [path for path in sorted((place / "figures").glob("*.png")) if drawn_by(page, path.stem)]
-    return [f"[{path.name}]({path.relative_to(place.parent).as_posix()})" for path in files if path.exists()]
-
-
-def drawn_by(page: Page, figure: str) -> bool:
-    """Whether a page writes a figure of that stem."""
-    return figure == page.stem or figure.startswith(f"{page.stem}-")

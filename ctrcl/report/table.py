@@ -1,5 +1,6 @@
 """The comparison of experiments: one row per experiment and student, with the paired difference to its baseline."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,23 +9,27 @@ import pandas as pd
 
 from ctrcl.io import STUDENTS, UserError, write_json
 from ctrcl.report import stats
-from ctrcl.report.rendering import DASH, Bold, Table, flat, percent, plain, signed, spanned
-from ctrcl.report.results import DRAWN, Parts, Results
+from ctrcl.report.rendering import DASH, Bold, Table, columns, flat, percent, plain, signed, spanned
+from ctrcl.report.results import Parts, Results
 from ctrcl.report.stats import Estimate
 from ctrcl.report.style import short
 
 PUBLISHED = "published.csv"
+KEYS = ["dataset", "experiment", "student"]
+ABLATIONS = ("components", "factors", "features", "sensitivity", "balance", "pairs")
 MEANS = ["jac", "mae", "hd95", "assd", "hd95_full", "assd_full", "boundary_error", "mislocalised", "components_missed"]
-Grids = dict[tuple[str, str], pd.DataFrame]  # DSC of units x seeds by experiment and student
 CHANCE = 0.1  # a probe less than this above chance reads no class out of an embedding
+HEADS: dict[str, Any] = {  # the first columns of every part
+    "Method": lambda row: row["label"] if row["student"] == STUDENTS[0] else "",
+    "Student": lambda row: "ensemble" if row["student"] == "ensemble" else f"{row['student']}: {row['network']}",
+}
+Grids = dict[tuple[str, str], pd.DataFrame]  # DSC of units x seeds by experiment and student
 
 
 def main(results: Results, dataset: str, table: str = "main", baseline: str = "alone") -> Table:
-    """A comparison: one row per experiment and student, with the paired difference to its baseline.
+    """A comparison: one row per experiment and student, with the paired difference to the same student's `baseline`.
 
-    Args:
-        baseline: what the others are compared to, student by student; experiments with other networks or another
-            budget are compared to the baseline of their own in this table.
+    Experiments with other networks or another budget are compared to the baseline of their own in this table.
     """
     names = results.settings.listed(table, dataset)
     if baseline not in names:
@@ -39,18 +44,46 @@ def main(results: Results, dataset: str, table: str = "main", baseline: str = "a
     alike = [name for name in names if results.settings.experiment(name).deployed() == same]
     best = {(_best(frame, grids, alike, student), student) for student in STUDENTS}
     frame["bold"] = [key in best for key in zip(frame["experiment"], frame["student"], strict=True)]
-    return Table(
-        frame, printed(frame, short(results.label(baseline))), _notes(results, dataset, frame), _sentence(frame)
-    )
+    shown = printed(frame, short(results.label(baseline)))
+    return Table(frame, shown, _notes(results, dataset, frame), _sentence(frame))
+
+
+def ablations(results: Results) -> Table:
+    """All ablations below one another, or all tables where there is none; each experiment once a data set."""
+    listed = results.settings.tables
+    names = [name for name in ABLATIONS if listed.get(name)] or list(listed)
+    found = [(name, main(results, dataset, name)) for name in names for dataset, rows in listed[name].items() if rows]
+    frames = [table.frame.assign(label=f"{name}: " + table.frame["label"]) for name, table in found]
+    frame = pd.concat(frames, ignore_index=True).drop_duplicates(KEYS)
+    return replace(found[0][1], frame=frame, text=f"{len(found)} tables of preset {results.preset}.")
+
+
+def agreement(results: Results, dataset: str) -> Table:
+    """The last epoch's agreement of both students under the paper's five, and what it is more than alone.
+
+    Agreement is the mean foreground DSC of one student's label maps against the other's on the validation cases. A
+    student that learns from its peer should agree with it more than two that never met.
+    """
+    last, lines = {}, []
+    for name in results.main(dataset):
+        curve = results.curves(dataset, name)
+        last[name] = curve[curve["epoch"] == curve["epoch"].max()].set_index("seed")["agreement"]
+    for name, values in last.items():
+        rise = values - last["alone"] if "alone" in last and name != "alone" else values * np.nan
+        line = {"method": short(results.label(name)), "agreement": values.mean(), "least": values.min()}
+        line |= {"most": values.max(), "rise": rise.mean(), "least rise": rise.min(), "seeds": len(values)}
+        lines.append(line)
+    frame = pd.DataFrame(lines)
+    text, ours = "There are no validation cases, so agreement was not measured.", short(results.label("ctrcl"))
+    for row in frame[(frame["method"] == ours) & frame["rise"].notna()].to_dict("records"):
+        text = f"Under {ours} the students' agreement differs by {signed(row['rise'])} from training alone."
+    return Table(frame, [frame], [], results.dataset(dataset).sentences(text))
 
 
 def save_metrics(table: Table, path: Path) -> None:
     """Mean DSC by experiment and student as JSON, for `dvc metrics show`."""
-    rows = zip(table.frame["experiment"], table.frame["student"], table.frame["dsc"], strict=True)
-    found: dict[str, dict[str, float]] = {}
-    for experiment, student, dsc in rows:
-        found.setdefault(experiment, {})[student] = round(dsc, 4)
-    write_json(path, found)
+    wide = table.frame.pivot(index="student", columns="experiment", values="dsc")
+    write_json(path, wide.round(4).to_dict())
 
 
 def _row(
@@ -78,18 +111,15 @@ def _row(
 def measures(rows: pd.DataFrame, dsc: Estimate, diagonals: dict[str, float]) -> dict[str, Any]:
     """The measures of one experiment and student, and what counted.
 
-    Args:
-        dsc: the estimate of the rows' DSC.
-        diagonals: per case, in place of a distance that a missed class leaves undefined (`hd95_full`, `assd_full`).
+    In `hd95_full` and `assd_full` a case's diagonal stands for a distance that a missed class leaves undefined.
     """
     pairs = rows.groupby(["case", "class"])["dsc"].count()
     true, predicted = rows["voxels_true"] > 0, rows["voxels_predicted"] > 0
     missed = true & ~predicted
     full = {f"{name}_full": rows[name].where(~missed, rows["case"].map(diagonals)) for name in ("hd95", "assd")}
-    classes = rows["class"].nunique()
     return (
         flat("dsc", dsc)
-        | {"units": dsc.units, "seeds": dsc.seeds, "cases": rows["case"].nunique(), "classes": classes}
+        | {"units": dsc.units, "seeds": dsc.seeds, "cases": rows["case"].nunique(), "classes": rows["class"].nunique()}
         | {"pairs": len(pairs), "counted": int((pairs > 0).sum())}
         | stats.means(rows.assign(**full), MEANS)
         | {"unit": rows["unit"].iloc[0], "distances": int(rows["hd95"].notna().sum()), "distances_of": int(true.sum())}
@@ -100,11 +130,9 @@ def measures(rows: pd.DataFrame, dsc: Estimate, diagonals: dict[str, float]) -> 
 def _best(frame: pd.DataFrame, grids: Grids, names: list[str], student: str) -> str | None:
     """The experiment with the best DSC of a student, where it is better than the runner-up."""
     mine = frame[(frame["student"] == student) & frame["experiment"].isin(names)]
-    order = mine.sort_values("dsc", ascending=False, kind="stable")["experiment"]
-    if len(order) < 2:
-        return None
-    lead = stats.estimate(grids[order.iloc[0], student] - grids[order.iloc[1], student])
-    return order.iloc[0] if lead.verdict() == stats.BETTER else None
+    first, *others = mine.sort_values("dsc", ascending=False, kind="stable")["experiment"]
+    better = others and stats.estimate(grids[first, student] - grids[others[0], student]).verdict() == stats.BETTER
+    return first if better else None
 
 
 def with_published(frame: pd.DataFrame, path: Path, dataset: str) -> pd.DataFrame:
@@ -114,72 +142,62 @@ def with_published(frame: pd.DataFrame, path: Path, dataset: str) -> pd.DataFram
     """
     if not path.exists():
         return frame
-    keys = ["dataset", "experiment", "student"]
-    wrong = f"{path} must have the columns {', '.join(keys)}, dsc (0 to 1), each row once; correct it"
     try:
-        stated = pd.read_csv(path, dtype={**dict.fromkeys(keys, str), "dsc": float})
+        stated = pd.read_csv(path, dtype={**dict.fromkeys(KEYS, str), "dsc": float})
+        unique = list(stated.columns) == [*KEYS, "dsc"] and not stated.duplicated(KEYS).any()
+        right = unique and bool(stated["dsc"].between(0, 1).all() and stated["student"].isin(STUDENTS).all())
     except (ValueError, OSError):
-        raise UserError(wrong) from None
-    if list(stated.columns) != [*keys, "dsc"] or stated.duplicated(keys).any() or not stated["dsc"].between(0, 1).all():
-        raise UserError(wrong)
-    here = stated[stated["dataset"] == dataset]
-    if unknown := sorted(set(here["student"]) - set(STUDENTS)):
-        raise UserError(f"{path}: unknown student {unknown[0]!r}; the students are {', '.join(STUDENTS)}")
-    frame = frame.merge(here.rename(columns={"dsc": "published"}), on=keys, how="left", validate="one_to_one")
+        right = False
+    if not right:
+        students = ", ".join(STUDENTS)
+        raise UserError(f"{path} must have the columns {', '.join(KEYS)} ({students}), dsc (0 to 1), each row once")
+    here = stated[stated["dataset"] == dataset].rename(columns={"dsc": "published"})
+    frame = frame.merge(here, on=KEYS, how="left", validate="one_to_one")
     return frame.assign(published_gap=frame["dsc"] - frame["published"])
 
 
 def printed(frame: pd.DataFrame, baseline: str) -> list[pd.DataFrame]:
     """The three parts: how good, where it is wrong, and of what, how sure and at what cost."""
-    unit, rows = frame["unit"].iloc[0], frame.to_dict("records")
-    compared = {row["baseline"] for row in rows}
-    dsc = [Bold(spanned(row, "dsc")) if row["bold"] else spanned(row, "dsc") for row in rows]
-    gaps = ["baseline" if row["experiment"] in compared else spanned(row, "difference", signed) for row in rows]
+    unit, compared = frame["unit"].iloc[0], set(frame["baseline"])
     good: dict[str, Any] = {
-        "DSC [95 %]": dsc,
-        f"to {baseline} [95 %]": gaps,
-        "Verdict": [row["verdict"] or DASH for row in rows],
-        "p (Holm)": ["< 0.001" if row["p_holm"] < 0.0005 else plain(row["p_holm"]) for row in rows],
-        "JAC": frame["jac"].map(plain),
-        "MAE": [plain(row["mae"], 4) for row in rows],
+        "DSC [95 %]": lambda row: Bold(spanned(row, "dsc")) if row["bold"] else spanned(row, "dsc"),
+        f"to {baseline} [95 %]": lambda row: (
+            "baseline" if row["experiment"] in compared else spanned(row, "difference", signed)
+        ),
+        "Verdict": lambda row: row["verdict"] or DASH,
+        "p (Holm)": lambda row: "< 0.001" if row["p_holm"] < 0.0005 else plain(row["p_holm"]),
+        "JAC": lambda row: plain(row["jac"]),
+        "MAE": lambda row: plain(row["mae"], 4),
     }
     if "published" in frame:
-        good |= {"DSC published": frame["published"].map(plain), "ours less that": frame["published_gap"].map(signed)}
+        good["DSC published"] = lambda row: plain(row["published"])
+        good["ours less that"] = lambda row: signed(row["published_gap"])
     wrong: dict[str, Any] = {
-        f"{name.upper()}{after}": [plain(row[f"{name}{of}"], 2) for row in rows]
-        for of, after in (("", f" ({unit})"), ("_full", " filled"))
-        for name in ("hd95", "assd")
-    }
-    wrong |= {
-        "Distances": [f"{row['distances']}/{row['distances_of']}" for row in rows],
-        f"Boundary ({unit})": [plain(row["boundary_error"], 2) for row in rows],
-        "Mislocalised": frame["mislocalised"].map(percent),
-        "Overlooked": frame["components_missed"].map(percent),
-        "False alarms": frame["false_alarms"],
+        f"HD95 ({unit})": lambda row: plain(row["hd95"], 2),
+        f"ASSD ({unit})": lambda row: plain(row["assd"], 2),
+        "HD95 filled": lambda row: plain(row["hd95_full"], 2),
+        "ASSD filled": lambda row: plain(row["assd_full"], 2),
+        "Distances": lambda row: f"{row['distances']}/{row['distances_of']}",
+        f"Boundary ({unit})": lambda row: plain(row["boundary_error"], 2),
+        "Mislocalised": lambda row: percent(row["mislocalised"]),
+        "Overlooked": lambda row: percent(row["components_missed"]),
+        "False alarms": lambda row: row["false_alarms"],
     }
     about: dict[str, Any] = {
-        "Fidelity": frame["fidelity"],
-        "Balance": frame["balance"],
-        "Kind": frame["kind"],
-        "Parameters": [f"{row['parameters'] / 1e6:.2f} M" for row in rows],
-        "GFLOPs": [plain(row["gflops"], 2) for row in rows],
-        "Units x seeds": [f"{row['units']} x {row['seeds']}" for row in rows],
-        "Counted": [f"{row['counted']}/{row['pairs']}" for row in rows],
-        "Detectable": frame["detectable"].map(plain),
+        "Fidelity": lambda row: row["fidelity"],
+        "Balance": lambda row: row["balance"],
+        "Kind": lambda row: row["kind"],
+        "Parameters": lambda row: f"{row['parameters'] / 1e6:.2f} M",
+        "GFLOPs": lambda row: plain(row["gflops"], 2),
+        "Units x seeds": lambda row: f"{row['units']} x {row['seeds']}",
+        "Counted": lambda row: f"{row['counted']}/{row['pairs']}",
+        "Detectable": lambda row: plain(row["detectable"]),
     }
     if frame["probe"].notna().any():
-        low = frame["probe"] < frame["chance"] + CHANCE
-        about["Embeddings"] = [
-            "collapsed" if is_low else plain(v, 2) for v, is_low in zip(frame["probe"], low, strict=True)
-        ]
-    return [pd.DataFrame({**heads(frame), **columns}) for columns in (good, wrong, about)]
-
-
-def heads(frame: pd.DataFrame) -> dict[str, list[str]]:
-    """The first two columns of every part: a method's label on its first row only, and the student."""
-    rows, first = frame.to_dict("records"), frame["experiment"] != frame["experiment"].shift()
-    students = [s["student"] if s["student"] == "ensemble" else f"{s['student']}: {s['network']}" for s in rows]
-    return {"Method": [row["label"] if new else "" for row, new in zip(rows, first, strict=True)], "Student": students}
+        about["Embeddings"] = lambda row: (
+            "collapsed" if row["probe"] < row["chance"] + CHANCE else plain(row["probe"], 2)
+        )
+    return [columns(frame, HEADS | forms) for forms in (good, wrong, about)]
 
 
 def _sentence(frame: pd.DataFrame) -> str:
@@ -187,8 +205,8 @@ def _sentence(frame: pd.DataFrame) -> str:
     tested = frame[frame["baseline"] != ""]
     ours = tested[(tested["experiment"] == "ctrcl") & (tested["student"] != "ensemble")].to_dict("records")
     if ours:
-        told = (f"{signed(row['difference'])} for student {row['student']} ({row['verdict']})" for row in ours)
-        return f"{short(ours[0]['label'])} changes the DSC of training alone by {' and '.join(told)}."
+        gaps = [f"{signed(row['difference'])} for student {row['student']} ({row['verdict']})" for row in ours]
+        return f"{short(ours[0]['label'])} changes the DSC of training alone by {' and '.join(gaps)}."
     better, worse = (int((tested["verdict"] == verdict).sum()) for verdict in (stats.BETTER, stats.WORSE))
     return f"Against their baselines, {better} rows are better and {worse} worse; the others decide neither."
 
@@ -201,12 +219,13 @@ def _notes(results: Results, dataset: str, frame: pd.DataFrame) -> list[str]:
     longer = [f"{name} ({one.training.epochs})" for name, one in chosen.items() if one.training != settings.training]
     weights = f" From scratch: {'all' if len(scratch) == len(chosen) else ', '.join(scratch)}." if scratch else ""
     epochs = f" Epochs: {settings.training.epochs}, but of {', '.join(longer)}." if longer else ""
-    tests = int(frame["p"].notna().sum())
-    notes = [
+    return [
+        *results.dataset(dataset).notes(),
         f"{dataset}, preset {results.preset}: {row['cases']} test cases of {row['units']} units (patients or images), "
         f"{row['classes']} foreground classes, {row['seeds']} seeds, last epoch.{weights}{epochs}",
         f"Brackets: 95 % intervals over units and seeds, both random; verdicts at a margin of {stats.MARGIN} DSC; p: "
-        f"Holm over the {tests} comparisons of this table; detectable: the difference found with 80 % power.",
+        f"Holm over the {frame['p'].notna().sum()} comparisons of this table; detectable: the difference found with "
+        "80 % power.",
         "Bold: the best DSC of a student with the baseline's networks, where it is better than the runner-up.",
         "HD95, ASSD: over the defined distances; filled: the grid's diagonal for a missed class. Boundary: ASSD of "
         "components that touch the other mask. Mislocalised, overlooked: voxels predicted, and true components, that "
@@ -214,4 +233,3 @@ def _notes(results: Results, dataset: str, frame: pd.DataFrame) -> list[str]:
         "Ensemble: mean of both students' probabilities, at double cost. GFLOPs: a multiply-add counts two. Counted: "
         "cases x classes with truth or prediction. Embeddings: accuracy of a linear probe for the class.",
     ]
-    return [DRAWN, *notes] if results.dataset(dataset).drawn else notes

@@ -6,18 +6,18 @@ nearest neighbour, as in training), and how do the maps correlate.
 """
 
 import re
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
 from ctrcl.io import UserError
-from ctrcl.report.figures.qualitative import coloured, panel, picture, turned
+from ctrcl.report.figures.qualitative import coloured, picture, show
 from ctrcl.report.rendering import Table, percent
 from ctrcl.report.results import Results
 from ctrcl.report.style import PAGE, STYLE, Drawing, drawing, short
 
-MAPS = re.compile(r"maps(\d)_a")
 SHARES = {"agree": "same class", "right_a": "a right", "right_b": "b right", "constant": "always one class"}
 Samples = dict[str, np.ndarray]
 
@@ -29,16 +29,11 @@ def reduced(truth: np.ndarray, side: int) -> np.ndarray:
 
 
 def measured(mine: np.ndarray, theirs: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """How far two students' maps agree, over all positions of all cases.
+    """How far two students' maps (N K h w, the larger reduced to the smaller's grid) agree, with the truth N S S.
 
-    Args:
-        mine, theirs: N K h w, probabilities; the larger is reduced to the smaller's grid.
-        truth: N S S.
-
-    Returns:
-        `agree`: share of the positions where both name one class; `right_a`, `right_b`: where it is the true one;
-        `constant`: what naming the most frequent class everywhere would get right; `correlation`: of the two maps'
-        values, over positions, within a class and a case, mean over those where both vary; NaN where none does.
+    `agree`: share of the positions where both name one class; `right_a`, `right_b`: where it is the true one;
+    `constant`: what naming the most frequent class everywhere would get right; `correlation`: of the two maps'
+    values, over positions, within a class and a case, mean over those where both vary; NaN where none does.
     """
     side = min(mine.shape[-1], theirs.shape[-1])
     one, other = (reduced(maps.astype(np.float64), side) for maps in (mine, theirs))
@@ -53,7 +48,7 @@ def measured(mine: np.ndarray, theirs: np.ndarray, truth: np.ndarray) -> dict[st
 
 def stages_of(samples: Samples) -> list[int]:
     """The stages that have CPMs."""
-    return sorted(int(found[1]) for found in map(MAPS.fullmatch, samples) if found)
+    return sorted(int(found[1]) for name in samples if (found := re.fullmatch(r"maps(\d)_a", name)))
 
 
 def with_maps(results: Results, dataset: str) -> dict[str, Samples]:
@@ -85,29 +80,26 @@ def measure(results: Results, dataset: str) -> Table:
 def figure(results: Results, dataset: str, experiment: str, rank: str = "median") -> Drawing:
     """One sampled case: truth on the grid and every class's map (columns), by stage and student (rows)."""
     about, samples = results.dataset(dataset), results.samples(dataset, experiment)
-    place, count, label = list(samples["rank"]).index(rank), len(about.classes), short(results.label(experiment))
+    place, label = list(samples["rank"]).index(rank), short(results.label(experiment))
     truth, pairs = samples["truth"][place], [(n, s) for n in stages_of(samples) for s in ("a", "b")]
-    maps = {(n, s): samples[f"maps{n}_{s}"][place].astype(np.float64) for n, s in pairs}
-    side = min((PAGE - 1.3) / (count + 1), 0.8)
+    maps = [samples[f"maps{stage}_{student}"][place].astype(np.float64) for stage, student in pairs]
+    classes = list(enumerate(zip(about.classes, about.colours, strict=True)))
+    ends = [(min(seen[k].min() for seen in maps), max(seen[k].max() for seen in maps)) for k, _ in classes]
+    ranges = [{"cmap": "cividis", "vmin": low, "vmax": max(high, low + 1e-9)} for low, high in ends]
+    true = [[coloured((truth == k) * 1, ("none", colour), "white")] for k, (_, colour) in classes]
+    panels: list[list[Any]] = [[[picture(samples["image"][place])], *true]]
+    for seen in maps:
+        grid = coloured(reduced(truth, seen.shape[-1]), about.colours)
+        panels.append([[grid], *([one] for one in zip(seen, ranges, strict=True))])
+    side = min((PAGE - 1.3) / len(panels[0]), 0.8)
     alt = f"{dataset}, {rank} case: class maps of both students under {label}, by stage."
-    drawn = drawing(side * (count + 1) + 1.3, 1.1 * side * (len(maps) + 1) + 1.1, alt)
-    axes = drawn.subplots(len(maps) + 1, count + 1)
-    panel(axes[0, 0], picture(samples["image"][place], about))
-    for row, ((stage, student), seen) in zip(axes[1:], maps.items(), strict=True):
-        panel(row[0], coloured(turned(reduced(truth, seen.shape[-1]), about), about.colours), edge=True)
-        row[0].set_ylabel(f"stage {stage}\nstudent {student}", fontsize=7)
-    for k, (column, name) in enumerate(zip(axes.T[1:], about.classes, strict=True)):
-        panel(column[0], coloured(turned((truth == k) * 1, about), ("white", about.colours[k])), edge=True)
-        low, high = min(seen[k].min() for seen in maps.values()), max(seen[k].max() for seen in maps.values())
-        column[0].set_title(f"{name}\n[{low:.2f}, {high:.2f}]", fontsize=6 if count > 6 else 6.5)
-        for ax, seen in zip(column[1:], maps.values(), strict=True):
-            panel(ax)
-            mapped = ax.imshow(turned(seen[k], about), cmap="cividis", vmin=low, vmax=max(high, low + 1e-9))
-    axes[0, 0].set_title("image", fontsize=6.5)
+    drawn = drawing(side * len(panels[0]) + 1.3, 1.1 * side * len(panels) + 1.1, alt)
+    titles = [f"{about.classes[k]}\n[{low:.2f}, {high:.2f}]" for k, (low, high) in enumerate(ends)]
+    rows = ["", *(f"stage {stage}\nstudent {student}" for stage, student in pairs)]
+    axes = show(drawn, panels, ["image", *titles], rows, about)
     axes[1, 0].set_title("truth on\nthe grid", fontsize=6.5)
-    ends = mapped.get_clim()
-    bar = drawn.colorbar(mapped, ax=axes[1:, 1:], fraction=0.02, ticks=ends, label="class probability")
-    bar.set_ticklabels(["least", "most"])
+    bar = drawn.colorbar(axes[-1, -1].images[0], ax=axes[1:, 1:], fraction=0.02, label="class probability")
+    bar.set_ticks(bar.mappable.get_clim(), labels=["least", "most"])
     note = f"{dataset}, {label}, {rank} case {samples['case'][place]}, first seed. "
     drawn.below(note + "Brackets: a class's least and most probability, over stages and students.", about)
     return drawn

@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from scipy.spatial.distance import pdist
 
 from ctrcl.report.rendering import DASH, Table, plain
 from ctrcl.report.results import Results
 from ctrcl.report.style import PAGE, STYLE, Drawing, drawing, short
 
 MARKERS = {"a": "o", "b": "^"}
-MEASURES = ("separation a", "separation b", "likeness")  # of the centres, and of the shared embeddings
+SPACES = {"centres": "", "shared": "shared "}  # arrays of the samples, and how their columns begin
 
 
 def separation(points: np.ndarray) -> float:
@@ -27,38 +28,25 @@ def separation(points: np.ndarray) -> float:
     where fewer than two classes are there, or nothing scatters within them.
     """
     known = ~np.isnan(points).any(-1)
-    groups = [points[known[:, k], k] for k in range(points.shape[1]) if known[:, k].any()]
-    middle = np.concatenate(groups).mean(0) if groups else np.nan
-    between = sum(len(group) * ((group.mean(0) - middle) ** 2).sum() for group in groups)
-    within = sum(((group - group.mean(0)) ** 2).sum() for group in groups)
-    return float(between / within) if len(groups) > 1 and within > 0 else np.nan
-
-
-def cosines(points: np.ndarray) -> np.ndarray:
-    """Cosine between every two rows."""
-    unit = points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), np.finfo(float).tiny)
-    return unit @ unit.T
+    found, classes = pd.DataFrame(points[known]), np.nonzero(known)[1]
+    centres = found.groupby(classes).transform("mean")
+    between, within = (float((part.to_numpy() ** 2).sum()) for part in (centres - found.mean(), found - centres))
+    return between / within if len(set(classes)) > 1 and within > 0 else np.nan
 
 
 def likeness(mine: np.ndarray, theirs: np.ndarray) -> float:
-    """Are two spaces alike? Correlation of their cosine matrices over all pairs of points that both hold.
+    """Are two spaces alike? Correlation of their cosines over all pairs of points that both hold.
 
     Representational similarity analysis (Kriegeskorte, Mur, Bandettini, Front. Syst. Neurosci. 2008) with cosine and
-    Pearson's correlation; each space is centred on its own points first, so that neither origin nor dimension matters.
-    NaN with fewer than three points.
-
-    Args:
-        mine, theirs: cases x classes x dimensions.
+    Pearson's correlation, of cases x classes x dimensions; each space is centred on its own points first. NaN with
+    fewer than three points, or where a cosine is not defined or all are equal.
     """
     known = ~(np.isnan(mine).any(-1) | np.isnan(theirs).any(-1))
     if known.sum() < 3:
         return np.nan
-    pairs = np.triu_indices(int(known.sum()), 1)
     spaces = [points[known].astype(np.float64) for points in (mine, theirs)]
-    one, other = (cosines(points - points.mean(0))[pairs] for points in spaces)
-    if one.std() == 0 or other.std() == 0:
-        return np.nan
-    return float(np.corrcoef(one, other)[0, 1])
+    one, other = (pdist(points - points.mean(0), "cosine") for points in spaces)
+    return float(np.corrcoef(one, other)[0, 1]) if one.std() > 0 and other.std() > 0 else np.nan
 
 
 def spaces_of(results: Results, dataset: str) -> dict[str, dict[str, np.ndarray]]:
@@ -72,33 +60,28 @@ def measure(results: Results, dataset: str) -> Table:
     lines: list[dict[str, Any]] = []
     for name, samples in spaces_of(results, dataset).items():
         for seed in range(len(samples["centres_a"])):
-            line: dict[str, Any] = {"experiment": name, "seed": seed}
-            for kind, before in (("centres", ""), ("shared", "shared ")):
-                found = (np.nan,) * 3
-                if f"{kind}_a" in samples:
-                    a, b = (samples[f"{kind}_{student}"][seed].astype(np.float64) for student in ("a", "b"))
-                    found = (separation(a), separation(b), likeness(a, b))
-                line |= {before + key: value for key, value in zip(MEASURES, found, strict=True)}
-            lines.append(line)
+            lines.append({"experiment": name, "seed": seed})
+            for kind, before in SPACES.items():
+                nothing = np.full((1, 1, 1, 1), np.nan)
+                arrays = [samples.get(f"{kind}_{student}", nothing) for student in ("a", "b")]
+                a, b = (array[min(seed, len(array) - 1)].astype(np.float64) for array in arrays)
+                found = {"separation a": separation(a), "separation b": separation(b), "likeness": likeness(a, b)}
+                lines[-1] |= {before + measure: value for measure, value in found.items()}
     frame = pd.DataFrame(lines)
-    parts = frame.drop(columns="seed").groupby("experiment", sort=False)
-    rows = [
-        {"method": short(results.label(str(n))), **part.set_index("experiment").apply(between)} for n, part in parts
-    ]
-    mean = parts["likeness"].mean()
-    text = "No CTRCL in the main table."
+    by_method = frame.drop(columns="seed").groupby("experiment", sort=False)
+    printed = by_method.agg(between).rename(index=lambda name: short(results.label(name))).rename_axis("method")
+    mean, text = by_method["likeness"].mean(), "No CTRCL in the main table."
     if {"alone", "ctrcl"} <= set(mean.index):
         one, other = plain(mean["alone"], 2), plain(mean["ctrcl"], 2)
         text = f"Likeness of the two students' spaces: {one} trained alone, {other} under CTRCL (means over seeds)."
-    return Table(frame, [pd.DataFrame(rows)], [], results.dataset(dataset).sentences(text))
+    return Table(frame, [printed.reset_index()], [], results.dataset(dataset).sentences(text))
 
 
 def between(values: pd.Series) -> str:
     """Mean, and least to most."""
     known = values.dropna()
-    if known.empty:
-        return DASH
-    return f"{known.mean():.3g}" + (f" [{known.min():.3g} to {known.max():.3g}]" if len(known) > 1 else "")
+    span = f" [{known.min():.3g} to {known.max():.3g}]" if len(known) > 1 else ""
+    return f"{known.mean():.3g}{span}" if len(known) else DASH
 
 
 @mpl.rc_context(STYLE)
@@ -109,14 +92,12 @@ def figure(results: Results, dataset: str) -> Drawing:
     alt = f"{dataset}: class centres of both students in two principal components under {', '.join(labels)}."
     drawn = drawing(PAGE, 5.6, alt)
     axes = drawn.subplots(3, len(spaces), squeeze=False)
+    rows = {"student a": ["centres_a"], "student b": ["centres_b"], "shared embeddings": ["shared_a", "shared_b"]}
     for column, label, samples in zip(axes.T, labels, spaces.values(), strict=True):
         column[0].set_title(label)
-        for ax, student in zip(column, ("a", "b"), strict=False):
-            _scatter(ax, {student: samples[f"centres_{student}"][0]}, about.colours)
-            ax.set_ylabel(f"student {student}\n{ax.get_ylabel()}")
-        if "shared_a" in samples:
-            _scatter(column[2], {s: samples[f"shared_{s}"][0] for s in ("a", "b")}, about.colours)
-            column[2].set_ylabel(f"shared embeddings\n{column[2].get_ylabel()}")
+        for ax, (name, arrays) in zip(column, rows.items(), strict=True):
+            if arrays[0] in samples:
+                _scatter(ax, name, {array[-1]: samples[array][0] for array in arrays}, about.colours)
     dot: Any = {"linestyle": "none", "markersize": 4}
     names = zip(about.classes, about.colours, strict=True)
     shown = [Line2D([], [], marker="o", color=colour, label=name, **dot) for name, colour in names]
@@ -127,18 +108,17 @@ def figure(results: Results, dataset: str) -> Drawing:
     return drawn
 
 
-def _scatter(ax: Axes, points: dict[str, np.ndarray], colours: Any) -> None:
+def _scatter(ax: Axes, name: str, points: dict[str, np.ndarray], colours: list[str]) -> None:
     """Two principal components of both students together, or of one; the largest entry of an axis is positive."""
-    flat = np.stack(list(points.values())).astype(np.float64)
-    known = ~np.isnan(flat).any(-1)
-    centred = flat - flat[known].mean(0)
+    cells = np.stack(list(points.values())).astype(np.float64)
+    known = ~np.isnan(cells).any(-1)
+    centred = cells - cells[known].mean(0)
     _, lengths, axes = np.linalg.svd(centred[known], full_matrices=False)
     axes = axes[:2] * np.sign(np.take_along_axis(axes[:2], abs(axes[:2]).argmax(1)[:, None], 1))
     found = centred @ axes.T
     found = np.round(found / np.nanmax(abs(found)), 6)  # the last digits differ from run to run
     for student, mine in zip(points, found, strict=True):
-        for k, colour in enumerate(colours):
-            look: Any = {"s": 7, "marker": MARKERS[student], "color": colour, "alpha": 0.7, "linewidths": 0}
-            ax.scatter(mine[:, k, 0], mine[:, k, 1], **look)
-    names = [f"component {n} ({100 * one:.0f} %)" for n, one in enumerate((lengths**2 / (lengths**2).sum())[:2], 1)]
-    ax.set(xticks=[], yticks=[], xlabel=names[0], ylabel=names[1])
+        look: Any = {"s": 7, "marker": MARKERS[student], "alpha": 0.7, "linewidths": 0, "c": colours * len(mine)}
+        ax.scatter(mine[..., 0], mine[..., 1], **look)
+    one, two = 100 * lengths[:2] ** 2 / (lengths**2).sum()
+    ax.set(xticks=[], yticks=[], xlabel=f"component 1 ({one:.0f} %)", ylabel=f"{name}\ncomponent 2 ({two:.0f} %)")
