@@ -15,8 +15,8 @@ extensions = [
 ]
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3
-nb_execution_mode = "off"  # the notebooks come executed
-nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # no script from elsewhere: the site shows pictures of the controls
+nb_execution_mode = "off"  # the notebooks are executed before
+nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # no external script: the site shows still figures
 nb_merge_streams = True
 default_role = "code"
 napoleon_use_ivar = True
@@ -26,7 +26,7 @@ autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 python_maximum_signature_line_length = 80
 templates_path: list[str] = []
-exclude_patterns = ["notebooks/**"]  # solutions: files to take along, no pages
+exclude_patterns = ["notebooks/**"]  # solutions: downloads, no pages
 suppress_warnings = ["myst.header"]  # a README may begin a list of parts at the second level
 
 html_theme = "pydata_sphinx_theme"
@@ -39,7 +39,7 @@ html_theme_options = {
     "logo": {"text": "ctrcl"},
     "navbar_end": ["theme-switcher"],
     "navbar_align": "left",
-    "secondary_sidebar_items": {  # not beside results: wide tables want the room
+    "secondary_sidebar_items": {  # not beside results, whose tables are wide
         name: ["page-toc"] for name in ("index", "docs/**", "lessons/**", "api/**")
     },
     "footer_start": ["copyright"],

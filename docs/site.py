@@ -1,8 +1,8 @@
 """Build the static site: `python docs/site.py [FOLDER]`, or `make site`. No network is needed, nor to read it.
 
-What is shown is what is there: README, `docs/`, the executed notebooks of `results/`, the lessons (executed here, kept
-in `artifacts/site/lessons/` until they change), the data sets' registry and the docstrings. The sources are put
-together under `artifacts/site/source/`, with every link between files of the project turned into one between pages.
+It shows README, `docs/`, the executed notebooks of `results/`, the lessons (executed again only when something that they
+import has changed) and the docstrings. The sources are collected in `artifacts/site/source/`, with every link between
+files of the project turned into one between pages.
 """
 
 import argparse
@@ -12,15 +12,16 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import nbformat
 
-from ctrcl import data as datasets
-from ctrcl import io as files
+from ctrcl.io import read_json, sha256, write_json
 from ctrcl.report import notebook as notebooks
+from ctrcl.report.summary import TITLES
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "artifacts/site"
@@ -30,15 +31,16 @@ MODULES = sorted(
     for path in (ROOT / "ctrcl").rglob("*.py")
 )
 ACROSS = "Across data sets"
-ORDER = (
-    *("motivation", "framework", "main", "comparison", "qualitative", "rectification", "categories", "training"),
-    *("feature-space", "cost", "overview", "ablations", "claims"),
-)
-GUIDES = ("scaling", "metrics", "claims", "departures", "datasets")
+ORDER = list(TITLES)
+GUIDES = ("methods", "data", "layout", "reproducibility", "statistics", "metrics", "claims", "departures", "scaling")
+LOADED = """import json, sys
+print(json.dumps(sorted(name for name in sys.modules if name.split(".")[0] in ("ctrcl", "checks"))))"""
 PAGES = {  # folders that have a page of their own
     "docs": "index.md",
     "notebooks/paper": "results/index.md",
     "notebooks/lessons": "lessons/index.md",
+    "notebooks/README.md": "lessons/index.md",
+    "results/README.md": "results/index.md",
     "results": "results/index.md",
     "ctrcl": "api/index.md",
     "README.md": "index.md",
@@ -63,31 +65,31 @@ def page_of(path: Path) -> str | None:
 def linked(text: str, origin: Path) -> str:
     """Markdown with its relative links turned into links to pages, or to copies of the files where there is no page."""
 
-    def led(found: re.Match[str]) -> str:
+    def replaced(found: re.Match[str]) -> str:
         target, _, anchor = found[2].partition("#")
         path = Path(os.path.normpath(origin.parent / target))
         if not target or not (ROOT / path).exists():
             return found[0]
-        return link(found[1][1:-1], page_of(path) or kept(path), anchor)
+        return link(found[1][1:-1], page_of(path) or page_with(path), anchor)
 
-    return re.sub(r"(\[[^\]]*\])\((?!\w+:)([^)\s]+)\)", led, text)
+    return re.sub(r"(\[[^\]]*\])\((?!\w+:)([^)\s]+)\)", replaced, text)
 
 
 def link(words: str, page: str, anchor: str = "") -> str:
-    """A link to a page, or to a notebook that has none: a file to take along."""
+    """A link to a page, or to a notebook that has none: a download."""
     if page.startswith("notebooks/"):
         return f"{{download}}`{words.strip('`')} </{page}>`"
     return f"[{words}](/{page}{'#' + anchor if anchor else ''})"
 
 
-def kept(path: Path) -> str:
-    """A file of the project as a page that quotes it (a folder: all its files); an image or a table as it is."""
+def page_with(path: Path) -> str:
+    """A page with the text of a file (a folder: links to its files); an image or a table as it is."""
     if path.suffix in (".png", ".svg", ".csv", ".tex", ".pdf", ".ipynb"):
         copied(ROOT / path, SOURCE / path)
         return path.as_posix()
     if (ROOT / path).is_dir():
         members = sorted(p for p in (ROOT / path).iterdir() if p.is_file() and p.suffix in (".yaml", ".py", ".ipynb"))
-        lines = [f"- {link(f'`{p.name}`', page_of(path / p.name) or kept(path / p.name))}" for p in members]
+        lines = [f"- {link(f'`{p.name}`', page_of(path / p.name) or page_with(path / p.name))}" for p in members]
         text = [f"# `{path}/`", "", *lines]
     else:
         kind = {".yaml": "yaml", ".yml": "yaml", ".py": "python", ".md": "markdown"}.get(path.suffix, "text")
@@ -113,8 +115,8 @@ def write(name: str, text: str) -> None:
 
 def toc(entries: list[str], caption: str = "", depth: int = 1) -> str:
     """The children of a page."""
-    said = [f":caption: {caption}"] if caption else [":hidden:"]
-    return "\n".join(["```{toctree}", f":maxdepth: {depth}", *said, "", *entries, "```"])
+    option = f":caption: {caption}" if caption else ":hidden:"
+    return "\n".join(["```{toctree}", f":maxdepth: {depth}", option, "", *entries, "```"])
 
 
 def front() -> None:
@@ -125,36 +127,19 @@ def front() -> None:
 
 
 def guide() -> None:
-    """`docs/` as it is, and a page on the data sets out of their registry."""
+    """`docs/` as it is."""
     names = []
     for path in sorted((ROOT / "docs").glob("*.md")):
         write(f"docs/{path.name}", linked(path.read_text(), Path("docs") / path.name))
         names.append(path.stem)
-    write("docs/datasets.md", "\n".join(data_sets()))
-    order = [name for name in GUIDES if name in {*names, "datasets"}]
+    order = [name for name in GUIDES if name in names]
     rest = [name for name in names if name not in GUIDES and name != "teaching"]
     head = "# Guide\n\nHow the numbers are made, how to read them, and how to add to them."
     write("docs/index.md", f"{head}\n\n{toc([*order, *rest], 'Pages')}")
 
 
-def data_sets() -> Iterator[str]:
-    """The registry of the data sets, in words."""
-    yield "# Data sets\n\n`ctrcl data list` names them, `ctrcl data import NAME PATH` brings one in, checked, and"
-    yield "`ctrcl data verify NAME` says what is right, what is odd and what stops. Terms are those of the owners.\n"
-    for name in datasets.KNOWN:
-        benchmark = datasets.get(name)
-        reader = datasets.KNOWN[name][0]
-        about = "Drawn for this project: says nothing about patients." if benchmark.drawn else benchmark.citation
-        yield f"## {name}\n\n{about}\n"
-        yield f"- classes: {', '.join(benchmark.classes)}"
-        yield f"- layout and reading: [`{reader}.py`](/api/ctrcl.data.{reader}.md); lies in `{benchmark.folder}/`"
-        if not benchmark.drawn:
-            yield f"- terms: {benchmark.terms}\n- where to ask for it: {benchmark.source}"
-        yield ""
-
-
 def shown(notebook: Any, name: str, head: str, origin: Path) -> None:
-    """An executed notebook as a page: links led, figures with their words, downloads on top."""
+    """An executed notebook as a page: links resolved, figures with captions, downloads on top."""
     cells = []
     injected = any(cell.id == notebooks.INJECTED for cell in notebook.cells)
     for cell in notebook.cells:
@@ -177,33 +162,37 @@ def shown(notebook: Any, name: str, head: str, origin: Path) -> None:
 
 
 def results() -> None:
-    """The executed paper notebooks of every scale by data set, with their tables and figures to take along."""
-    scales = [path for path in sorted((ROOT / "results").iterdir()) if (path / "notebooks").is_dir()]
-    for scale in scales:
+    """The executed paper notebooks of every preset by data set, with downloads of their tables and figures."""
+    presets = [path for path in sorted((ROOT / "results").iterdir()) if (path / "notebooks").is_dir()]
+    for preset in presets:
         parts: dict[str, dict[str, str]] = {}  # by data set: title by page
-        for path in sorted((scale / "notebooks").glob("*.ipynb"), key=lambda path: place(path.stem)):
-            part, notebook = group(path.stem, scale), nbformat.read(path, as_version=4)
+        for path in sorted((preset / "notebooks").glob("*.ipynb"), key=lambda path: place(path.stem)):
+            part, notebook = group(path.stem, preset), nbformat.read(path, as_version=4)
             title = titled(notebook, path.stem, part)
             parts.setdefault(part, {})[path.stem] = title
-            name = f"results/{scale.name}/{path.name}"
-            shown(notebook, name, downloads(scale, path), Path("notebooks/paper/page.ipynb"))
+            name = f"results/{preset.name}/{path.name}"
+            shown(notebook, name, downloads(preset, path), Path("notebooks/paper/page.ipynb"))
         parts = {ACROSS: parts.pop(ACROSS), **dict(sorted(parts.items()))}
         files = {part: part.lower().replace(" ", "-") for part in parts}
         for part, pages in parts.items():
             entries = [f"{title} <{stem}>" for stem, title in pages.items()]
-            write(f"results/{scale.name}/{files[part]}.md", f"# {part}\n\n{toc(entries, f'Scale {scale.name}')}")
-        drawn = "Drawn data: they say nothing about patients." if scale.name in ("laptop", "smoke") else ""
-        text = [f"# Scale {scale.name}", drawn, scale_files(scale), "\n".join(matrix(parts)), toc([*files.values()])]
-        write(f"results/{scale.name}/index.md", "\n\n".join(text))
-    head = (
-        "# Results\n\nEvery table and figure, drawn by notebooks that read nothing but `results/`, at every scale that"
-    )
-    head += "\nhas been run. `ctrcl scale NAME && dvc repro` makes them again."
-    write("results/index.md", f"{head}\n\n{toc([f'{scale.name}/index' for scale in scales], 'Scales', 2)}")
+            write(f"results/{preset.name}/{files[part]}.md", f"# {part}\n\n{toc(entries, f'Preset {preset.name}')}")
+        drawn = "Drawn data say nothing about patients." if preset.name in ("laptop", "smoke") else ""
+        text = [
+            f"# Preset {preset.name}",
+            drawn,
+            preset_files(preset),
+            "\n".join(matrix(parts)),
+            toc([*files.values()]),
+        ]
+        write(f"results/{preset.name}/index.md", "\n\n".join(text))
+    head = "# Results\n\nEvery table and figure, drawn by notebooks that read `results/` only, for every preset that"
+    head += "\nhas been run. `ctrcl preset NAME && dvc repro` computes them again."
+    write("results/index.md", f"{head}\n\n{toc([f'{preset.name}/index' for preset in presets], 'Presets', 2)}")
 
 
 def place(stem: str) -> tuple[int, str]:
-    """Where a page stands among the others; one that is not named in `ORDER` shows another comparison."""
+    """The position of a page; one that is not named in `ORDER` is a comparison."""
     found = [number for number, name in enumerate(ORDER) if f"{stem}-".startswith(f"{name}-")]
     return found[-1] if found else ORDER.index("comparison"), stem
 
@@ -219,14 +208,14 @@ def matrix(parts: dict[str, dict[str, str]]) -> Iterator[str]:
         yield f"| {title} | {', '.join(found)} |"
 
 
-def group(stem: str, scale: Path) -> str:
-    """Under which heading a page stands: its data set, or all of them."""
-    names = sorted((path.name for path in (scale / "cases").iterdir()), key=len, reverse=True)
+def group(stem: str, preset: Path) -> str:
+    """The heading of a page: its data set, or all of them."""
+    names = sorted((path.name for path in (preset / "cases").iterdir()), key=len, reverse=True)
     return next((name for name in names if stem.endswith(f"-{name}")), ACROSS)
 
 
 def titled(notebook: Any, stem: str, part: str) -> str:
-    """What a page shows; its own title says of which table and data set, which the notebook's does not."""
+    """What a page shows; its title gets the table and the data set, which the notebook's lacks."""
     heading, _, rest = notebook.cells[0].source.partition("\n")
     heading = heading.removeprefix("# ")
     about = stem.removesuffix(f"-{part}")
@@ -238,51 +227,66 @@ def titled(notebook: Any, stem: str, part: str) -> str:
     return heading
 
 
-def downloads(scale: Path, page: Path) -> str:
+def downloads(preset: Path, page: Path) -> str:
     """Links to what a page wrote."""
     if page.stem == "claims":
-        found = [scale / "claims.csv"]
+        found = [preset / "claims.csv"]
     elif page.stem.startswith("overview-"):
         table = page.stem.removeprefix("overview-")
-        found = [path for kind in ("ranks", "wins-*") for path in sorted((scale / "tables").glob(f"{kind}-{table}.*"))]
+        found = [path for kind in ("ranks", "wins-*") for path in sorted((preset / "tables").glob(f"{kind}-{table}.*"))]
     else:
-        found = [path for end in (".*", "-*") for path in sorted(scale.glob(f"[tf]*/{page.stem}{end}"))]
+        found = [path for end in (".*", "-*") for path in sorted(preset.glob(f"[tf]*/{page.stem}{end}"))]
     links = [path for path in found if path.suffix in (".csv", ".tex", ".pdf")]
     for path in links:
         copied(path, SOURCE / "files" / path.relative_to(ROOT))
-    told = [f"[{path.name}](/files/{path.relative_to(ROOT).as_posix()})" for path in links]
-    return f"Take along: {', '.join(told)}." if told else ""
+    found = [f"[{path.name}](/files/{path.relative_to(ROOT).as_posix()})" for path in links]
+    return f"Download: {', '.join(found)}." if found else ""
 
 
-def scale_files(scale: Path) -> str:
-    """The settings that a scale's results were made with."""
-    copied(scale / "params.yaml", SOURCE / "files" / scale.relative_to(ROOT) / "params.yaml")
-    return f"Made with [these settings](/files/{scale.relative_to(ROOT).as_posix()}/params.yaml)."
+def preset_files(preset: Path) -> str:
+    """The settings of a preset's results."""
+    copied(preset / "params.yaml", SOURCE / "files" / preset.relative_to(ROOT) / "params.yaml")
+    return f"Made with [these settings](/files/{preset.relative_to(ROOT).as_posix()}/params.yaml)."
 
 
 def lessons() -> None:
-    """The lessons, executed as they are given to a class, and the teacher's page."""
+    """The lessons, executed unsolved, and the page for teachers."""
     names = []
     for path in sorted((ROOT / "notebooks/lessons").glob("*.ipynb")):
         shown(executed(path), f"lessons/{path.name}", "", Path("notebooks/lessons") / path.name)
         names.append(path.stem)
-    head = "# Lessons\n\nFor a class with laptops and no GPU. Open them with `make lab`; here they run unsolved."
+    head = (
+        "# Lessons\n\nFor a class with laptops and no GPU. Open them with `make lab`; here they are executed unsolved."
+    )
     teacher = ["/docs/teaching"] if (ROOT / "docs/teaching.md").exists() else []
     write("lessons/index.md", f"{head}\n\n{toc([*names, *teacher], 'Lessons')}")
 
 
 def executed(path: Path) -> Any:
-    """A lesson, executed once for each state of the notebook and of the package."""
-    state = files.sha256(path, *sorted((ROOT / "ctrcl").rglob("*.py")))
-    cached = BUILD / "lessons" / f"{path.stem}-{state[:16]}.ipynb"
-    if not cached.exists():
-        print(f"executing {path.name}", flush=True)
-        notebook = notebooks.run(path, {}, ROOT)
-        for old in cached.parent.glob(f"{path.stem}-*.ipynb"):
-            old.unlink()
-        with files.replacing(cached) as draft:
-            draft.write_text(nbformat.writes(notebook, version=4))
-    return nbformat.read(cached, as_version=4)
+    """A lesson, executed again only when it, its checks or a module of the package that it imports has changed."""
+    cached = BUILD / "lessons" / path.name
+    record = cached.with_suffix(".json")
+    known = read_json(record) if record.exists() and cached.exists() else {}
+    if known and all((ROOT / name).exists() and sha256(ROOT / name) == of for name, of in known.items()):
+        return nbformat.read(cached, as_version=4)
+    print(f"executing {path.name}", flush=True)
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell(LOADED, id="loaded"))
+    with tempfile.TemporaryDirectory() as folder:
+        nbformat.write(notebook, Path(folder) / path.name)
+        notebook = notebooks.run(Path(folder) / path.name, {}, path.parent)
+    loaded = json.loads(notebook.cells.pop().outputs[0].text)
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, cached)
+    write_json(record, {file.as_posix(): sha256(ROOT / file) for file in [path.relative_to(ROOT), *sources(loaded)]})
+    return notebook
+
+
+def sources(modules: list[str]) -> Iterator[Path]:
+    """The files of modules of the package and of the lessons' checks, relative to the project."""
+    for name in modules:
+        place = Path("notebooks/lessons" if name.startswith("checks") else ".", *name.split("."))
+        yield next(path for path in (place.with_suffix(".py"), place / "__init__.py") if (ROOT / path).exists())
 
 
 def library() -> None:
@@ -290,19 +294,19 @@ def library() -> None:
     for name in MODULES:
         body = ["```{eval-rst}", f".. automodule:: {name}", "   :members:", "```"]
         write(f"api/{name}.md", "\n".join([f"# {name}", "", *body]))
-    head = "# Library\n\nWhat each room holds is on the [first page](/index.md). A loss names its formula and source."
-    rooms: dict[str, list[str]] = {}
+    head = "# Library\n\n[Layout](/docs/layout.md) explains the folders. A loss states its formula and source."
+    folders: dict[str, list[str]] = {}
     for name in MODULES:
         parts = name.split(".")
         inner = (ROOT / "ctrcl" / parts[1]).is_dir() if len(parts) > 1 else False
-        rooms.setdefault(f"ctrcl.{parts[1]}" if inner else "ctrcl", []).append(name)
-    write("api/index.md", "\n\n".join([head, *(toc(names, room) for room, names in rooms.items())]))
+        folders.setdefault(f"ctrcl.{parts[1]}" if inner else "ctrcl", []).append(name)
+    write("api/index.md", "\n\n".join([head, *(toc(names, folder) for folder, names in folders.items())]))
 
 
 def build(target: Path) -> int:
-    """Put the sources together and run Sphinx on them; a warning is an error."""
+    """Collect the sources and run Sphinx on them; a warning is an error."""
     shutil.rmtree(SOURCE, ignore_errors=True)
-    if target == BUILD / "html":  # pages of what is no more must not stay
+    if target == BUILD / "html":  # no pages of removed files
         shutil.rmtree(target, ignore_errors=True)
     (SOURCE / "_static").mkdir(parents=True)
     copied(ROOT / "docs/conf.py", SOURCE / "conf.py")

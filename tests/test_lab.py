@@ -1,5 +1,6 @@
-"""JupyterLab as `make lab` opens it: lessons and the explorer run to their end, and a control moves a figure."""
+"""JupyterLab as `make lab` opens it, on copies: lessons and the explorer run to their end, controls redraw figures."""
 
+import json
 import os
 import shutil
 import signal
@@ -16,7 +17,7 @@ from browsing import browser, needed
 
 ROOT = Path(__file__).parent.parent
 LIVE = [f"lessons/{path.stem}" for path in sorted((ROOT / "notebooks/lessons").glob("*.ipynb"))] + ["paper/ablations"]
-pytestmark = [pytest.mark.slow, needed]
+pytestmark = pytest.mark.slow
 TOKEN = "nobody-else"
 ERRORS = "[...document.querySelectorAll('.jp-OutputArea-output[data-mime-type*=stderr], .jp-RenderedText[data-mime-type*=error]')].map(one => one.innerText)"  # noqa: E501
 PICTURES = "[...document.querySelectorAll('.widget-vbox img')].map(one => one.src)"
@@ -30,22 +31,34 @@ ALL_RUN = """() => [...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    """The address of a JupyterLab that `make lab` started, on a copy of the notebooks: a browser may save them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def home(tmp_path_factory):
+    """A project of notebooks and results."""
     home = tmp_path_factory.mktemp("home")
-    shutil.copytree(ROOT / "notebooks", home / "notebooks")
+    shutil.copytree(ROOT / "notebooks", home / "notebooks", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "results/laptop", home / "results/laptop")
     shutil.copy(ROOT / "Makefile", home)
     (home / ".venv").symlink_to(sys.prefix)
-    options = f"--no-browser --port={port} --ServerApp.port_retries=0 --IdentityProvider.token={TOKEN} --allow-root"
-    options += f" --LabApp.expose_app_in_browser=True --LabApp.workspaces_dir={home}"
+    return home
+
+
+def make_lab(home, **options):
+    """`make lab` without data and environment, which are there."""
+    arguments = " ".join(f"--{name}={value}" for name, value in options.items())
+    command = ["make", "-o", "data", "-o", ".venv/.ready", "lab", f"LAB={arguments}"]
     surroundings = os.environ | {"JUPYTER_CONFIG_DIR": str(home), "JUPYTER_RUNTIME_DIR": str(home)}
     log = (home / "log").open("w")
-    made = ["make", "-o", "data", "-o", ".venv/.ready", "lab", f"LAB={options}"]
-    started = subprocess.Popen(made, cwd=home, env=surroundings, stdout=log, stderr=log, start_new_session=True)
+    return subprocess.Popen(command, cwd=home, env=surroundings, stdout=log, stderr=log, start_new_session=True)
+
+
+@pytest.fixture(scope="module")
+def lab(home):
+    """The address of a JupyterLab that `make lab` started."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = {"no-browser": True, "port": port, "ServerApp.port_retries": 0, "IdentityProvider.token": TOKEN}
+    options |= {"LabApp.expose_app_in_browser": True, "LabApp.workspaces_dir": home, "ServerApp.allow_root": True}
+    started = make_lab(home, **options)
     address = f"http://127.0.0.1:{port}/"
     try:
         until = time.monotonic() + 120
@@ -62,9 +75,25 @@ def lab(tmp_path_factory):
         with suppress(ProcessLookupError):  # it ended by itself
             os.killpg(started.pid, signal.SIGTERM)
         started.wait()
-        log.close()
 
 
+def contents(lab, path):
+    """JupyterLab's own interface to its files."""
+    return f"{lab}api/contents/{path}?token={TOKEN}"
+
+
+def test_a_saved_lesson_changes_no_tracked_notebook_and_survives_the_next_start(lab, home):
+    name = "lessons/1-soft-labels.ipynb"
+    model = json.load(urllib.request.urlopen(contents(lab, name)))
+    model["content"]["cells"][0]["source"] = "saved"
+    data = json.dumps({"type": "notebook", "content": model["content"]}).encode()
+    urllib.request.urlopen(urllib.request.Request(contents(lab, name), data, method="PUT"))
+    assert (home / "notebooks" / name).read_bytes() == (ROOT / "notebooks" / name).read_bytes()
+    assert make_lab(home, version=True).wait() == 0
+    assert json.loads((home / "artifacts/lab" / name).read_text())["cells"][0]["source"] == ["saved"]
+
+
+@needed
 @pytest.mark.parametrize("name", LIVE)
 def test_it_runs_to_its_end_and_its_control_moves_a_figure(lab, name):
     with browser() as opened:

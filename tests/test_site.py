@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import json
 import subprocess
 import sys
 import threading
@@ -59,19 +60,19 @@ def pages(site: Path) -> list[str]:
     return sorted(path.relative_to(site).as_posix() for path in site.rglob("*.html") if "_static" not in path.parts)
 
 
-def test_it_has_the_parts_that_were_promised(site):
+def test_it_has_all_its_parts(site):
     names = set(pages(site))
     assert {"index.html", "results/index.html", "lessons/index.html", "docs/index.html", "api/index.html"} <= names
-    assert {f"docs/{name}.html" for name in ("metrics", "claims", "scaling", "datasets", "departures")} <= names
+    assert {f"docs/{name}.html" for name in ("methods", "data", "layout", "metrics", "departures")} <= names
     shown = {path.stem for path in (ROOT / "results/laptop/notebooks").glob("*.ipynb")}
     assert {f"results/laptop/{stem}.html" for stem in shown} <= names
     lessons = {path.stem for path in (ROOT / "notebooks/lessons").glob("*.ipynb")}
     assert {f"lessons/{stem}.html" for stem in lessons} <= names
-    assert "api/ctrcl.losses.soft_labels.html" in names
+    assert "api/ctrcl.losses.rectification.html" in names
 
 
 class Links(HTMLParser):
-    """The targets of a page's links and pictures, and the places in it that can be linked to."""
+    """The targets of a page's links and images, and its anchors."""
 
     def __init__(self, text: str):
         super().__init__()
@@ -80,7 +81,7 @@ class Links(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
-        """Note what a tag links to and how it is called."""
+        """Collect a tag's target and id."""
         for name, value in attrs:
             if name == "id" and value:
                 self.ids.add(value)
@@ -100,21 +101,23 @@ def test_every_internal_link_leads_somewhere(site):
 
 @needed
 @pytest.mark.parametrize("width", [1280, 390])
-def test_every_page_opens_whole_and_asks_nobody_else(site, address, width):
+def test_every_page_is_complete_and_needs_no_other_server(site, address, width):
     with browser() as opened:
         page = opened.new_page(viewport={"width": width, "height": 900})
-        said, asked = [], []
-        page.on("console", lambda line: said.append(f"{page.url}: {line.text}") if line.type == "error" else None)
-        page.on("pageerror", lambda error: said.append(f"{page.url}: {error}"))
-        page.on("request", lambda request: asked.append(request.url))
+        problems, requests = [], []
+        page.on("console", lambda line: problems.append(f"{page.url}: {line.text}") if line.type == "error" else None)
+        page.on("pageerror", lambda error: problems.append(f"{page.url}: {error}"))
+        page.on("request", lambda request: requests.append(request.url))
         for name in pages(site):
             page.goto(address + name, wait_until="load")
-            said += [f"{name}: cut: {what}" for what in page.evaluate(CUT)]
-            said += [f"{name}: no picture or no words for it: {what}" for what in page.evaluate(UNSEEN)]
+            problems += [f"{name}: cut: {what}" for what in page.evaluate(CUT)]
+            problems += [
+                f"{name}: an image that does not load or has no text: {what}" for what in page.evaluate(UNSEEN)
+            ]
             beyond = page.evaluate("document.documentElement.scrollWidth - innerWidth")
-            said += [f"{name}: {beyond} pixels wider than the screen"] * (beyond > 1)
-        said += [f"asks {url}" for url in asked if not url.startswith((address, "data:", "blob:"))]
-        assert not said, "\n".join(said[:20])
+            problems += [f"{name}: {beyond} pixels wider than the screen"] * (beyond > 1)
+        problems += [f"requests {url}" for url in requests if not url.startswith((address, "data:", "blob:"))]
+        assert not problems, "\n".join(problems[:20])
 
 
 @needed
@@ -126,7 +129,13 @@ def test_formulas_are_set_and_search_finds(site, address):
         page.wait_for_selector("mjx-container", timeout=20_000)
         page.goto(f"{address}search.html?q=rectify")
         page.wait_for_selector("ul.search li a", timeout=20_000)
-        assert any("soft_labels" in link.get_attribute("href") for link in page.query_selector_all("ul.search li a"))
+        assert any("rectification" in link.get_attribute("href") for link in page.query_selector_all("ul.search li a"))
+
+
+def test_a_lesson_runs_again_only_when_something_that_it_imports_has_changed(site):
+    record = json.loads((ROOT / "artifacts/site/lessons/1-soft-labels.json").read_text())
+    assert {"ctrcl/losses/divergence.py", "notebooks/lessons/checks/soft_labels.py"} <= set(record)
+    assert not {"ctrcl/cli.py", "ctrcl/engine/train.py", "ctrcl/methods/skd.py"} & set(record)
 
 
 @needed

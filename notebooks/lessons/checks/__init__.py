@@ -1,9 +1,9 @@
-"""What the lessons share: exercises that check themselves, and a control below a still figure. Imports no torch.
+"""What the lessons share: exercises that check themselves, and figures with controls. Imports no torch.
 
-    from ctrcl.lessons import check, soft_labels
-    softened = check(softened, soft_labels)      # says ok, or what is wrong; hands back the function to go on with
+    from checks import check, soft_labels
+    softened = check(softened, soft_labels)      # prints ok or what is wrong; returns the function to continue with
 
-A module here holds a lesson's answers: look into it after you have tried. A lesson runs to its end unsolved.
+Each module holds the answers of one lesson: try first, then look. Beside this folder a lesson needs the package only.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,17 +13,19 @@ from typing import Any
 
 import numpy as np
 
+NUMBERS = set("biuf")  # kinds of NumPy's dtypes
+
 
 @dataclass(frozen=True)
 class Exercise:
-    """What an answer is held against.
+    """What an answer is compared with.
 
     Attributes:
-        right: what the exercise should compute; the lesson goes on with it until it is solved.
+        right: what the exercise should compute; the lesson continues with it until it is solved.
         cases: arguments to try both on, one sequence a case; the default is one case without arguments.
-        mistakes: what usual mistakes compute, by the sentence that names them; the first that fits every case is told.
-        must: what has to hold, `rule(answer, *arguments)`, by the sentence that is told where it does not.
-        free: any answer will do that keeps the rules.
+        mistakes: what usual mistakes compute, by the sentence that names them; the first that fits all cases is shown.
+        must: what has to hold, `rule(answer, *arguments)`, by the sentence that is shown where it does not.
+        free: any answer that satisfies the rules is accepted.
     """
 
     right: Callable[..., Any]
@@ -37,38 +39,39 @@ def check(mine: Callable[..., Any], answers: ModuleType) -> Callable[..., Any]:
     """Print whether an exercise is solved, and what is wrong with it where it is not.
 
     Args:
-        mine: the function of the exercise; `answers`: the lesson's module, whose `EXERCISES` holds one of its name.
+        mine: the function of the exercise.
+        answers: the lesson's module, whose `EXERCISES` holds one of its name.
 
     Returns:
-        The function to go on with: `mine` where it is right, else the right one.
+        The function to continue with: `mine` where it is right, else the right one.
     """
     exercise: Exercise = answers.EXERCISES[mine.__name__]
     if fault := _fault(mine, exercise):
         print(f"{fault[0]}: {mine.__name__} {fault[1]}")
         return exercise.right
-    print(f"ok: {mine.__name__} {'keeps every rule' if exercise.free else 'is right'}")
+    print(f"ok: {mine.__name__} {'satisfies every rule' if exercise.free else 'is right'}")
     return mine
 
 
 def _fault(mine: Callable[..., Any], exercise: Exercise) -> tuple[str, str] | None:
-    """What is wrong with an answer: the mistake that fits in every case, else what the first bad case says."""
+    """What is wrong with an answer: the mistake that fits every case, else that of the first wrong case."""
     cases, answers = exercise.cases, []
     for arguments in cases:
         try:
             found = mine(*arguments)
             if found is None:
-                return "not solved yet", "returns None; the lesson goes on with an answer of its own"
-            broken = next((said for said, rule in exercise.must.items() if not rule(found, *arguments)), None)
-        except Exception as error:  # whatever a beginner's line does: the lesson goes on
+                return "not solved yet", "returns None; the lesson continues with a prepared answer"
+            broken = next((text for text, rule in exercise.must.items() if not rule(found, *arguments)), None)
+        except Exception as error:  # whatever a beginner's line raises, the lesson continues
             return "NOT YET", f"stops with {type(error).__name__}: {' '.join(str(error).split())}"
         if broken:
-            return "NOT YET", f"does not keep a rule: {broken}"
+            return "NOT YET", f"breaks a rule: {broken}"
         answers.append(found)
     if exercise.free:
         return None
 
     def fits(of: Callable[..., Any], which: list[int]) -> bool:
-        return all(_alike(answers[n], of(*cases[n])) for n in which)
+        return all(_equal(answers[n], of(*cases[n])) for n in which)
 
     bad = [n for n in range(len(cases)) if not fits(exercise.right, [n])]
     if not bad:
@@ -84,9 +87,9 @@ def _array(value: Any) -> np.ndarray:
     return np.asarray(value.detach() if hasattr(value, "detach") else value)
 
 
-def _alike(found: Any, other: Any, tolerance: float = 1e-5) -> bool:
+def _equal(found: Any, other: Any, tolerance: float = 1e-5) -> bool:
     a, b = _array(found), _array(other)
-    if a.shape != b.shape or not {a.dtype.kind, b.dtype.kind} <= set("biuf"):  # words, or not comparable
+    if a.shape != b.shape or not {a.dtype.kind, b.dtype.kind} <= NUMBERS:  # words, or not comparable
         return a.shape == b.shape and bool((a == b).all())
     return np.allclose(a.astype(float), b.astype(float), rtol=tolerance, atol=tolerance, equal_nan=True)
 
@@ -96,7 +99,7 @@ def _difference(answer: Any, right: Any) -> str:
     found, expected = _array(answer), _array(right)
     if found.shape != expected.shape:
         return f"its shape is {found.shape}, should be {expected.shape}"
-    if not {found.dtype.kind, expected.dtype.kind} <= set("biuf"):
+    if not {found.dtype.kind, expected.dtype.kind} <= NUMBERS:
         return f"{found.tolist()!r} is not the answer; look at the formula and at the numbers again"
     found, expected = found.astype(float), expected.astype(float)
     if (np.isfinite(found) != np.isfinite(expected)).any():
@@ -110,13 +113,12 @@ def explore(draw: Callable[..., Any], still: Any, **controls: Any) -> None:
     """Show a figure at several settings, and below it controls that redraw it where a kernel is running.
 
     A static page shows the still figure and one line of text in place of the controls. A drawing that fails at its
-    first settings fails here.
+    first settings raises.
     """
     from IPython.display import display
     from ipywidgets import VBox, interactive
 
-    from ctrcl.report.controls import redrawn
-    from ctrcl.report.notebook import CONTROL
+    from ctrcl.report.notebook import CONTROL, redrawn
 
     knobs = {name: interactive.widget_from_abbrev(value) for name, value in controls.items()}
     for name, knob in knobs.items():
