@@ -1,8 +1,8 @@
 """Build the static site: `python docs/site.py [FOLDER]`, or `make site`. No network is needed, nor to read it.
 
-It shows README, `docs/`, the executed notebooks of `results/`, the lessons and the docstrings. A lesson is executed again
-only when something that it imports has changed. The sources are collected in `artifacts/site/source/`, with every link
-between files of the project turned into one between pages.
+It shows README, `docs/`, the executed notebooks of `results/`, the lessons and the docstrings. A lesson is executed
+again only when something that it imports has changed. The sources are collected in `artifacts/site/source/`, with every
+link between files of the project turned into one between pages.
 """
 
 import argparse

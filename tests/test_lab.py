@@ -18,7 +18,7 @@ from browsing import browser, needed
 ROOT = Path(__file__).parent.parent
 LIVE = [f"lessons/{path.stem}" for path in sorted((ROOT / "notebooks/lessons").glob("*.ipynb"))] + ["paper/ablations"]
 pytestmark = pytest.mark.slow
-TOKEN = "nobody-else"
+TOKEN = "test-only"
 ERRORS = "[...document.querySelectorAll('.jp-OutputArea-output[data-mime-type*=stderr], .jp-RenderedText[data-mime-type*=error]')].map(one => one.innerText)"  # noqa: E501
 PICTURES = "[...document.querySelectorAll('.widget-vbox img')].map(one => one.src)"
 CONNECTED = """async () => {
