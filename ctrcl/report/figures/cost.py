@@ -92,7 +92,7 @@ def figure(table: Table) -> Drawing:
     for ax, (column, (label, unit)) in zip(axes, PANELS.items(), strict=True):
         points = order.rename(columns={"group": "trained by"}).assign(x=unit * order[column])
         sns.scatterplot(points, x="x", y="dsc", s=30, ax=ax, legend="auto" if ax is axes[0] else False, **LOOK)
-        ax.set(xlabel=label, xlim=(0, None), ylabel="DSC (0 to 1)")
+        ax.set(xlabel=label, xlim=(0, 1.06 * points["x"].max()), ylabel="DSC (0 to 1)")
     handles, labels = axes[0].get_legend_handles_labels()
     axes[0].get_legend().remove()
     drawn.legend(handles, labels, loc="outside upper center", ncols=len(handles), handletextpad=0.1)
