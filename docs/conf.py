@@ -27,7 +27,7 @@ autodoc_typehints_format = "short"
 python_maximum_signature_line_length = 80
 templates_path: list[str] = []
 exclude_patterns = ["notebooks/**"]  # solutions: downloads, no pages
-suppress_warnings = ["myst.header"]  # a README may begin a list of parts at the second level
+suppress_warnings = ["myst.header", "ref.python"]  # headings may begin at the second level; every method has `Options`
 
 html_theme = "pydata_sphinx_theme"
 html_favicon = "_static/favicon.svg"

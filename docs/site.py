@@ -1,8 +1,8 @@
 """Build the static site: `python docs/site.py [FOLDER]`, or `make site`. No network is needed, nor to read it.
 
-It shows README, `docs/`, the executed notebooks of `results/`, the lessons (executed again only when something that they
-import has changed) and the docstrings. The sources are collected in `artifacts/site/source/`, with every link between
-files of the project turned into one between pages.
+It shows README, `docs/`, the executed notebooks of `results/`, the lessons and the docstrings. A lesson is executed
+again only when something that it imports has changed. The sources are collected in `artifacts/site/source/`, with every
+link between files of the project turned into one between pages.
 """
 
 import argparse
@@ -29,6 +29,7 @@ SOURCE = BUILD / "source"
 MODULES = sorted(
     path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
     for path in (ROOT / "ctrcl").rglob("*.py")
+    if path.stem != "__main__"
 )
 ACROSS = "Across data sets"
 ORDER = list(TITLES)
@@ -68,7 +69,7 @@ def linked(text: str, origin: Path) -> str:
     def replaced(found: re.Match[str]) -> str:
         target, _, anchor = found[2].partition("#")
         path = Path(os.path.normpath(origin.parent / target))
-        if not target or not (ROOT / path).exists():
+        if not target or not (path.as_posix() in PAGES or (ROOT / path).exists()):
             return found[0]
         return link(found[1][1:-1], page_of(path) or page_with(path), anchor)
 

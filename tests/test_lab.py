@@ -18,7 +18,7 @@ from browsing import browser, needed
 ROOT = Path(__file__).parent.parent
 LIVE = [f"lessons/{path.stem}" for path in sorted((ROOT / "notebooks/lessons").glob("*.ipynb"))] + ["paper/ablations"]
 pytestmark = pytest.mark.slow
-TOKEN = "nobody-else"
+TOKEN = "test-only"
 ERRORS = "[...document.querySelectorAll('.jp-OutputArea-output[data-mime-type*=stderr], .jp-RenderedText[data-mime-type*=error]')].map(one => one.innerText)"  # noqa: E501
 PICTURES = "[...document.querySelectorAll('.widget-vbox img')].map(one => one.src)"
 CONNECTED = """async () => {
@@ -43,11 +43,11 @@ def home(tmp_path_factory):
 
 def make_lab(home, **options):
     """`make lab` without data and environment, which are there."""
-    arguments = " ".join(f"--{name}={value}" for name, value in options.items())
+    arguments = " ".join(f"--{name}" if value is True else f"--{name}={value}" for name, value in options.items())
     command = ["make", "-o", "data", "-o", ".venv/.ready", "lab", f"LAB={arguments}"]
     surroundings = os.environ | {"JUPYTER_CONFIG_DIR": str(home), "JUPYTER_RUNTIME_DIR": str(home)}
-    log = (home / "log").open("w")
-    return subprocess.Popen(command, cwd=home, env=surroundings, stdout=log, stderr=log, start_new_session=True)
+    with (home / "log").open("a") as log:
+        return subprocess.Popen(command, cwd=home, env=surroundings, stdout=log, stderr=log, start_new_session=True)
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +57,14 @@ def lab(home):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     options = {"no-browser": True, "port": port, "ServerApp.port_retries": 0, "IdentityProvider.token": TOKEN}
-    options |= {"LabApp.expose_app_in_browser": True, "LabApp.workspaces_dir": home, "ServerApp.allow_root": True}
+    options |= {"LabApp.expose_app_in_browser": "True", "LabApp.workspaces_dir": home, "allow-root": True}
     started = make_lab(home, **options)
     address = f"http://127.0.0.1:{port}/"
     try:
         until = time.monotonic() + 120
         while True:
             try:
-                urllib.request.urlopen(f"{address}api?token={TOKEN}", timeout=5)
+                urllib.request.urlopen(f"{address}api?token={TOKEN}", timeout=5).close()
                 break
             except OSError:
                 assert started.poll() is None, (home / "log").read_text()[-2000:]
@@ -77,17 +77,14 @@ def lab(home):
         started.wait()
 
 
-def contents(lab, path):
-    """JupyterLab's own interface to its files."""
-    return f"{lab}api/contents/{path}?token={TOKEN}"
-
-
 def test_a_saved_lesson_changes_no_tracked_notebook_and_survives_the_next_start(lab, home):
     name = "lessons/1-soft-labels.ipynb"
-    model = json.load(urllib.request.urlopen(contents(lab, name)))
+    address = f"{lab}api/contents/{name}?token={TOKEN}"
+    with urllib.request.urlopen(address) as answer:
+        model = json.load(answer)
     model["content"]["cells"][0]["source"] = "saved"
     data = json.dumps({"type": "notebook", "content": model["content"]}).encode()
-    urllib.request.urlopen(urllib.request.Request(contents(lab, name), data, method="PUT"))
+    urllib.request.urlopen(urllib.request.Request(address, data, method="PUT")).close()
     assert (home / "notebooks" / name).read_bytes() == (ROOT / "notebooks" / name).read_bytes()
     assert make_lab(home, version=True).wait() == 0
     assert json.loads((home / "artifacts/lab" / name).read_text())["cells"][0]["source"] == ["saved"]

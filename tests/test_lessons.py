@@ -11,7 +11,6 @@ from pathlib import Path
 
 import ipywidgets
 import nbformat
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
