@@ -146,10 +146,16 @@ def results_compare(
 
 @results.command("index")
 def results_index() -> None:
-    """Write results/README.md: links to every executed notebook, table and figure, in the paper's order."""
-    from ctrcl.io import write_text
+    """Write results/README.md (links to every notebook, table and figure) and the headline of README.md."""
+    from ctrcl import config
+    from ctrcl.io import read_text, write_text
     from ctrcl.report import summary
+    from ctrcl.report.results import Results
 
+    settings = config.load()
+    first = next(iter(settings.tables["main"]))
+    found = Results(Path("results", settings.preset))
+    write_text("README.md", summary.headline(read_text("README.md"), found, first))
     write_text("results/README.md", summary.index())
 
 

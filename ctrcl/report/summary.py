@@ -1,15 +1,17 @@
 """What there is to see: the pages of a preset in the paper's order, `ctrcl report`, and `results/README.md`."""
 
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from textwrap import fill
 from typing import NamedTuple
 
 from ctrcl.io import STUDENTS, UserError
 from ctrcl.report import table as tables
 from ctrcl.report.figures import cost, overview
-from ctrcl.report.rendering import Table
-from ctrcl.report.results import Results
+from ctrcl.report.rendering import Table, signed, spanned
+from ctrcl.report.results import DRAWN, Results
 
 TITLES = {  # notebooks in the paper's order; what each shows
     "framework": "The framework",
@@ -89,7 +91,11 @@ def report(results: Results) -> str:
 
 def index(folder: Path = Path("results")) -> str:
     """The text of `results/README.md`: every executed notebook, table and figure of every preset that is there."""
-    lines = ["# Results", "", "Written by `ctrcl report`: executed notebooks in the paper's order, tables and figures."]
+    lines = [
+        "# Results",
+        "",
+        "Written by `ctrcl results index`: executed notebooks in the paper's order, tables and figures.",
+    ]
     for place in sorted(path.parent for path in folder.glob("*/params.yaml")):
         last = ""
         lines += ["", f"## {place.name}"]
@@ -105,3 +111,15 @@ def index(folder: Path = Path("results")) -> str:
                 lines.append(f"- {page.stem}: {', '.join(links)}")
                 last = page.name
     return "\n".join(lines) + "\n"
+
+
+def headline(text: str, results: Results, dataset: str) -> str:
+    """A page with the sentence between its `headline` marks computed from the main table of a data set."""
+    frame = tables.main(results, dataset).frame
+    rows = frame[frame["experiment"] == "ctrcl"].set_index("student")
+    a, b = (f"{spanned(rows.loc[s], 'difference', signed)} ({rows.loc[s, 'verdict']})" for s in ("a", "b"))
+    size = f"{rows.loc['a', 'units']} test cases, {rows.loc['a', 'seeds']} seeds"
+    found = f"On `{dataset}` ({size}) CTRCL changes the DSC of training alone by {a} for the CNN and by {b} for the "
+    found += "Transformer, with 95 % intervals." + (f" {DRAWN}" if results.dataset(dataset).drawn else "")
+    block = f"<!-- headline -->\n{fill(found, 120)}\n<!-- end -->"
+    return re.sub("<!-- headline -->.*<!-- end -->", lambda _: block, text, flags=re.DOTALL)
