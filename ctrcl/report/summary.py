@@ -116,9 +116,9 @@ def index(folder: Path = Path("results")) -> str:
 def headline(text: str, results: Results, dataset: str) -> str:
     """A page with the sentence between its `headline` marks computed from the main table of a data set."""
     frame = tables.main(results, dataset).frame
-    rows = frame[frame["experiment"] == "ctrcl"].set_index("student")
-    a, b = (f"{spanned(rows.loc[s], 'difference', signed)} ({rows.loc[s, 'verdict']})" for s in ("a", "b"))
-    size = f"{rows.loc['a', 'units']} test cases, {rows.loc['a', 'seeds']} seeds"
+    rows = frame[frame["experiment"] == "ctrcl"].set_index("student").to_dict("index")
+    a, b = (f"{spanned(rows[s], 'difference', signed)} ({rows[s]['verdict']})" for s in ("a", "b"))
+    size = f"{rows['a']['units']} test cases, {rows['a']['seeds']} seeds"
     found = f"On `{dataset}` ({size}) CTRCL changes the DSC of training alone by {a} for the CNN and by {b} for the "
     found += "Transformer, with 95 % intervals." + (f" {DRAWN}" if results.dataset(dataset).drawn else "")
     block = f"<!-- headline -->\n{fill(found, 120)}\n<!-- end -->"
