@@ -23,7 +23,7 @@ def assert_close(found, expected):
 
 WIDTHS = {"a": [8, 12, 16, 20], "b": [6, 8, 10, 12]}
 THEIRS = {"a": [10, 14, 18, 22], "b": [4, 6, 8, 16]}
-COMPOSED = config.compose("laptop") | {"tables": {}}
+COMPOSED = config.compose("laptop") | {"tables": {}, "balance": "constant"}
 
 
 def experiment(values, name="x"):

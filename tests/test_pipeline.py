@@ -11,7 +11,7 @@ import pytest
 import yaml
 from smoke import REPOSITORY
 
-SKIP = (".git", ".venv", "artifacts", "external", "results", "*cache*", "__pycache__", "*.egg-info", "tmp")
+SKIP = {".git", ".venv", "artifacts", "external", "results", "data", "tmp"}  # of the project's own folder
 
 
 def run(*words, cwd, check=True):
@@ -27,7 +27,12 @@ def run(*words, cwd, check=True):
 def clone(tmp_path_factory):
     """A copy of the working tree as a repository of its own, the embedded data pulled, the smoke preset reproduced."""
     folder = tmp_path_factory.mktemp("clone") / "ctrcl"
-    shutil.copytree(REPOSITORY, folder, ignore=shutil.ignore_patterns(*SKIP, "data"))
+    unwanted = shutil.ignore_patterns("*cache*", "*.egg-info")
+
+    def ignored(place, names):
+        return unwanted(place, names) | (SKIP & set(names) if Path(place) == REPOSITORY else set())
+
+    shutil.copytree(REPOSITORY, folder, ignore=ignored)
     (folder / "dvc.lock").unlink(missing_ok=True)
     for words in (
         ["init", "-q"],
