@@ -105,7 +105,10 @@ class Comparison:
         for row in self.changed.head(3).to_dict("records"):
             where = f"{row['table']}, {row['dataset']}, {row['experiment']}, student {row['student']}"
             lines.append(f"  {where}: {row['first']}, now {row['second']}")
-        return [*lines, *(f"not compared: {gap}" for gap in self.gaps)][:10]
+        if self.gaps:
+            more = f"; and {len(self.gaps) - 1} tables more" if len(self.gaps) > 1 else ""
+            lines.append(f"not compared: {self.gaps[0]}{more}")
+        return lines
 
     def markdown(self) -> str:
         """The same and every number as a page in Markdown."""
