@@ -54,7 +54,7 @@ lab: data             ## JupyterLab on copies of the notebooks, in artifacts/lab
 site: $(READY)        ## the static site, in artifacts/site/html
 	python docs/site.py
 
-lock: $(READY)        ## resolve requirements.lock anew from pyproject.toml
+lock: $(READY)        ## resolve requirements.lock again from pyproject.toml
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --no-header --group dev pyproject.toml -o requirements.lock
 
