@@ -28,7 +28,7 @@ data: $(READY) data.dvc
 	dvc pull --quiet data
 	touch data
 
-reproduce: data       ## the main comparison on drawn data and its report: under 12 minutes on two cores
+reproduce: data       ## the main comparison on drawn data and its report: about a quarter of an hour on two cores
 	dvc repro main@$(SET) figures@$(PRESET)-qualitative-$(FIRST)
 	ctrcl results compare
 
@@ -37,7 +37,7 @@ reproduce-all: data   ## every table of the preset in force: dvc repro
 	ctrcl results index
 	ctrcl results compare
 
-test: data            ## the quick test suite: under 6 minutes on two cores
+test: data            ## the quick test suite: about nine minutes on two cores
 	pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-all: data        ## the slow tests too
