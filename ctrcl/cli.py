@@ -203,21 +203,23 @@ def prepare_data(dataset: Dataset) -> None:
 
 
 @app.command()
-def train(dataset: Dataset, experiment: Experiment) -> None:
-    """Train and evaluate one experiment on one data set, all seeds; interrupted, it resumes."""
+def train(
+    dataset: Annotated[str | None, typer.Argument(help="a data set of this preset; none: all of them")] = None,
+    experiment: Annotated[
+        str | None, typer.Argument(help="an experiment of params.yaml; none: all that tables name")
+    ] = None,
+    table: Annotated[str | None, typer.Option(help="only the experiments of this table")] = None,
+) -> None:
+    """Train and evaluate what is missing, teachers first; interrupted, it resumes."""
     from ctrcl import config
     from ctrcl.engine import run
 
-    run.train(config.load(), dataset, experiment)
-
-
-@app.command()
-def evaluate(dataset: Dataset, experiment: Experiment) -> None:
-    """Compute the metrics again from the stored label maps; needs no weights."""
-    from ctrcl import config
-    from ctrcl.engine import run
-
-    run.evaluate(config.load(), dataset, experiment)
+    settings = config.load()
+    if dataset and experiment:
+        settings.size(dataset)
+        run.train(settings, [(dataset, settings.experiment(experiment))])
+    else:
+        run.train(settings, settings.runs(dataset, table))
 
 
 @app.command()

@@ -213,19 +213,28 @@ class Settings(Strict):
 
     def listed(self, table: str, dataset: str) -> list[str]:
         """The experiments of a table on a data set, in order; an unknown table or data set is a `UserError`."""
-        if table not in self.tables:
-            raise UserError(f"preset {self.preset} has no table {table!r}; it has: {', '.join(self.tables)}")
-        if not self.tables[table].get(dataset):
-            has = ", ".join(self.tables[table])
-            raise UserError(f"table {table} of preset {self.preset} has no data set {dataset!r}; it has: {has}")
-        return self.tables[table][dataset]
+        rows = self._table(table)
+        if not rows.get(dataset):
+            raise UserError(
+                f"table {table} of preset {self.preset} has no data set {dataset!r}; it has: {', '.join(rows)}"
+            )
+        return rows[dataset]
 
-    def runs(self) -> Iterator[tuple[str, Experiment]]:
-        """Every training that the tables need, as (data set, experiment), teachers before those that they teach."""
-        pairs = {(d, name) for rows in self.tables.values() for d, names in rows.items() for name in names}
+    def _table(self, name: str) -> dict[str, list[str]]:
+        if name not in self.tables:
+            raise UserError(f"preset {self.preset} has no table {name!r}; it has: {', '.join(self.tables)}")
+        return self.tables[name]
+
+    def runs(self, dataset: str | None = None, table: str | None = None) -> Iterator[tuple[str, Experiment]]:
+        """Every training that the tables need, as (data set, experiment), teachers first."""
+        tables = self.tables.values() if table is None else [self._table(table)]
+        wanted = {d for rows in tables for d in rows} if dataset is None else {dataset}
+        for d in wanted:
+            self.size(d)
+        pairs = {(d, name) for rows in tables for d in wanted for name in rows.get(d, [])}
         pairs |= {(d, teacher) for d, name in pairs if (teacher := self.experiments[name].teacher)}
-        for dataset, name in sorted(pairs, key=lambda pair: (self.experiments[pair[1]].teacher is not None, pair)):
-            yield dataset, self.experiments[name]
+        for d, name in sorted(pairs, key=lambda pair: (self.experiments[pair[1]].teacher is not None, pair)):
+            yield d, self.experiments[name]
 
 
 def _resolved(name: str, values: Any, shared: dict[str, Any]) -> Any:

@@ -30,8 +30,8 @@ def by_colour(y: Tensor) -> Tensor:
 
 def held(module: ClassMemory, k: int) -> tuple[Tensor, Tensor]:
     """What the queues of a class hold."""
-    pixels, regions = int(module.pixels_seen[k]), int(module.regions_seen[k])
-    return module.pixels[k, :pixels], module.regions[k, :regions]
+    pixels, regions = int(module.pixels.seen[k]), int(module.regions.seen[k])
+    return module.pixels.rows[k, :pixels], module.regions.rows[k, :regions]
 
 
 def term_by_loops(own: Tensor, fixed: Tensor, y: Tensor, anchors: Tensor) -> float:
@@ -65,8 +65,8 @@ def test_an_empty_memory_costs_nothing_and_is_filled(device):
     sum(terms).backward()
     assert [term.item() for term in terms] == [0, 0]
     assert not s.grad.any()
-    assert module.pixels_seen.tolist() == [8, 12, 1, 0]
-    assert module.regions_seen.tolist() == [1, 1, 1, 0]
+    assert module.pixels.seen.tolist() == [8, 12, 1, 0]
+    assert module.regions.seen.tolist() == [1, 1, 1, 0]
     assert all(term.item() > 0 for term in module(s, t, y))
 
 
@@ -78,11 +78,11 @@ def test_a_queue_holds_only_its_class(device):
         y[torch.rand(y.shape, generator=generator) < 0.2] = 255
         feature = by_colour(y) * (1 + torch.rand(y.shape, generator=generator).unsqueeze(1))
         module(drawn_features(size=(9, 9)).to(device), feature.to(device), y.to(device))
-    assert module.pixels_seen.tolist() == [72] * 4  # three of every image and class
+    assert module.pixels.seen.tolist() == [72] * 4  # three of every image and class
     for k in range(CLASSES):
         colour = torch.eye(5, dtype=torch.float64, device=device)[k]
-        assert_close(module.pixels[k], colour.expand(50, 5))
-        assert_close(module.regions[k], colour.expand(20, 5))
+        assert_close(module.pixels.rows[k], colour.expand(50, 5))
+        assert_close(module.regions.rows[k], colour.expand(20, 5))
 
 
 def test_pixels_are_different_ones_of_the_image_and_regions_are_their_mean():
@@ -107,24 +107,24 @@ def test_a_full_queue_gives_up_its_oldest():
         feature = drawn_features(5, seed=seed, images=1)
         module(drawn_features(images=1), feature, y)
         means.append(functional.normalize(functional.normalize(feature, dim=1).mean((2, 3)), dim=1)[0])
-    assert_close(module.regions[0], torch.stack([means[4], means[5], means[2], means[3]]))
-    assert module.regions_seen.tolist() == [6, 0, 0, 0]
-    assert module.pixels_seen.tolist() == [72, 0, 0, 0]
+    assert_close(module.regions.rows[0], torch.stack([means[4], means[5], means[2], means[3]]))
+    assert module.regions.seen.tolist() == [6, 0, 0, 0]
+    assert module.pixels.seen.tolist() == [72, 0, 0, 0]
 
 
 def test_more_pixels_than_a_queue_holds_fill_it_once():
     module, (s, t, y) = memory(pixel_slots=7), batch()
     module(s, t, y)
-    assert module.pixels_seen.tolist() == [7, 7, 1, 0]
+    assert module.pixels.seen.tolist() == [7, 7, 1, 0]
     unit = functional.normalize(t, dim=1)[1].flatten(1).T
-    found = (module.pixels[1].unsqueeze(1) - unit).abs().amax(2) < 1e-12
+    found = (module.pixels.rows[1].unsqueeze(1) - unit).abs().amax(2) < 1e-12
     assert (found.sum(1) == 1).all()
 
 
 def test_anchors_are_shared_equally_by_the_classes():
-    assert (memory().of_pixels, memory().of_regions) == (1024, 256)
+    assert (memory().pixels.number, memory().regions.number) == (1024, 256)
     few = memory(pixel_anchors=8, region_anchors=3)
-    assert (few.of_pixels, few.of_regions) == (2, 1)
+    assert (few.pixels.number, few.regions.number) == (2, 1)
 
 
 def test_few_anchors_are_drawn_from_the_queue_anew():
@@ -145,7 +145,7 @@ def test_it_goes_on_from_a_checkpoint_as_if_nothing_had_happened():
     one(*batch(1))
     other = memory(pixel_anchors=8)
     other.load_state_dict({name: value.clone() for name, value in one.state_dict().items()})
-    assert {"pixels", "regions", "pixels_seen", "regions_seen"} <= set(one.state_dict())
+    assert {"pixels.rows", "regions.rows", "pixels.seen", "regions.seen"} <= set(one.state_dict())
     found = []
     for module in (one, other):
         torch.manual_seed(7)
@@ -168,8 +168,7 @@ def test_no_gradient_reaches_the_teacher_or_the_queues():
 def test_gradients_are_those_of_finite_differences():
     module = memory().eval()
     module(*batch(1))
-    queues = module.pixels, module.regions, module.pixels_seen, module.regions_seen
-    kept = [(buffer, buffer.clone()) for buffer in queues]
+    kept = [(buffer, buffer.clone()) for buffer in (*module.pixels.buffers(), *module.regions.buffers())]
     _, t, y = batch()
 
     def both(s: Tensor) -> Tensor:
@@ -183,13 +182,15 @@ def test_gradients_are_those_of_finite_differences():
 def test_an_ignored_batch_costs_nothing_and_is_not_remembered():
     module = memory()
     module(*batch(1))
-    before = [buffer.clone() for buffer in (module.pixels, module.regions, module.pixels_seen, module.regions_seen)]
+    before = [
+        buffer.clone() for buffer in (module.pixels.rows, module.regions.rows, module.pixels.seen, module.regions.seen)
+    ]
     s, t, _ = batch()
     terms = module(s.requires_grad_(), t, torch.full((3, 8, 8), 255))
     sum(terms).backward()
     assert [term.item() for term in terms] == [0, 0]
     assert not s.grad.any()
-    after = module.pixels, module.regions, module.pixels_seen, module.regions_seen
+    after = module.pixels.rows, module.regions.rows, module.pixels.seen, module.regions.seen
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
@@ -201,7 +202,9 @@ def test_what_an_ignored_position_holds_does_not_matter():
         module(*batch(1))
         torch.manual_seed(3)
         ignored = noise * (y == 255).unsqueeze(1)
-        terms.append(torch.stack([*module(s + ignored, t - ignored, y), module.pixels.sum(), module.regions.sum()]))
+        terms.append(
+            torch.stack([*module(s + ignored, t - ignored, y), module.pixels.rows.sum(), module.regions.rows.sum()])
+        )
     assert_close(*terms)
 
 
@@ -211,7 +214,7 @@ def test_grids_may_differ_and_a_batch_may_be_one_image():
     for large, small in (((8, 6), (4, 3)), ((4, 3), (8, 6))):
         terms = module(drawn_features(3, large, images=1), drawn_features(5, small, seed=1, images=1), y)
     assert all(term.item() > 0 for term in terms)
-    assert module.regions_seen.tolist() == [2, 2, 2, 0]
+    assert module.regions.seen.tolist() == [2, 2, 2, 0]
 
 
 @pytest.mark.parametrize("dtype", HALVES)
@@ -226,4 +229,4 @@ def test_half_precision_is_kept_and_dead_features_are_harmless(dtype):
                 terms = module(student, t, y)
         sum(terms).backward()
         assert all(term.dtype == dtype for term in terms)
-        assert all(torch.isfinite(v).all() for v in (*terms, student.grad, module.pixels, module.regions))
+        assert all(torch.isfinite(v).all() for v in (*terms, student.grad, module.pixels.rows, module.regions.rows))

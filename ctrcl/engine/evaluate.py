@@ -1,9 +1,4 @@
-"""Kept label maps to rows: every measure of every case and class, on the original grid. NumPy only, no weights.
-
-    ctrcl evaluate phantom-cardiac ctrcl        # `ctrcl train` and `dvc repro` do the same when they are through
-
-A change of `metrics.py` therefore costs seconds: a run whose label maps are of the present code is not trained again.
-"""
+"""Stored label maps to rows: every measure of every case and class, on the original grid. NumPy only, no weights."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +20,7 @@ def evaluate(predictions: Path, data: Prepared, about: dict[str, Any], students:
     """Rows of one seed.
 
     Args:
-        predictions: the folder with `seed<k>-<student>.npz` and `seed<k>-mae.csv`, as `inference.predict` leaves them.
+        predictions: the folder with `seed<k>-<student>.npz` and `seed<k>-mae.csv`, as `infer.predict` leaves them.
         about: `dataset`, `experiment` and `seed` of the rows.
 
     Raises:
@@ -33,11 +28,11 @@ def evaluate(predictions: Path, data: Prepared, about: dict[str, Any], students:
     """
     rows: list[dict[str, Any]] = []
     seed = about["seed"]
-    errors = _kept(predictions / f"seed{seed}-mae.csv")
+    errors = _stored(predictions / f"seed{seed}-mae.csv")
     for student in STUDENTS:
         path = predictions / f"seed{seed}-{student}.npz"
         described = about | describe(students, student)
-        with _kept(path) as maps:
+        with _stored(path) as maps:
             for case in data.cases("test"):
                 label_map = maps.get(case["id"])
                 if label_map is None or label_map.shape != tuple(case["shape"]):
@@ -47,7 +42,7 @@ def evaluate(predictions: Path, data: Prepared, about: dict[str, Any], students:
     return pd.DataFrame(rows)[COLUMNS]
 
 
-def _kept(path: Path) -> Any:
+def _stored(path: Path) -> Any:
     """Label maps by case, or mean absolute errors by student, case and class."""
     try:
         if path.suffix == ".npz":
@@ -59,7 +54,7 @@ def _kept(path: Path) -> Any:
 
 
 def diagonals(data: Prepared) -> dict[str, float]:
-    """Per test case the length of its grid's diagonal, in its unit: the price of a distance that is not defined."""
+    """Per test case the length of its grid's diagonal, in its unit: the value of an undefined distance."""
     sizes = ((case["id"], case["shape"], case["spacing"] or [1] * len(case["shape"])) for case in data.cases("test"))
     return {name: round(float(np.linalg.norm(np.multiply(shape, spacing))), 6) for name, shape, spacing in sizes}
 

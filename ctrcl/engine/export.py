@@ -20,7 +20,7 @@ OPSET = 18  # the least that torch's exporter writes
 
 
 class Deployed(nn.Module):
-    """A student from the image to the probabilities, as in `inference.probabilities`."""
+    """A student from the image to the probabilities, as in `infer.probabilities`."""
 
     def __init__(self, student: Student):
         super().__init__()

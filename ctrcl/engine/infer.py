@@ -1,8 +1,9 @@
-"""Weights to label maps on the original grid, a few slices at a time: a volume's probabilities never stand together.
+"""Weights to label maps on the original grid, a few slices at a time, so that a volume's probabilities are never held
+together.
 
 Probabilities are resized bilinearly to the original grid, then argmax. `ensemble` is the mean of both students'
-probabilities, at double cost: it tells collaboration from ensembling. What evaluation needs is kept: label maps and,
-since it needs probabilities, MAE; metrics are computed from these as often as one likes, without weights.
+probabilities, at double cost: it separates the effect of collaboration from that of ensembling. What evaluation needs
+is stored: label maps and, since it needs probabilities, MAE. Metrics are computed from these without weights.
 """
 
 import time
@@ -20,19 +21,30 @@ from torch.nn import functional
 
 from ctrcl.data.batches import scaled, standardised
 from ctrcl.data.preparation import Prepared
-from ctrcl.engine.metrics import overlap
-from ctrcl.io import UserError, read_rows, write_arrays, write_text
+from ctrcl.io import write_arrays, write_text
 from ctrcl.losses.targets import presence
-from ctrcl.models.students import Student, Teacher, load
+from ctrcl.models.students import Student, load
 
 AT_ONCE = 32  # images or slices
+
+
+def ready(images: np.ndarray, device: torch.device | None = None) -> Float[Tensor, "n c s s"]:
+    """Prepared images as a student takes them, on the device."""
+    return standardised(scaled(torch.from_numpy(np.array(images)).to(device)))
+
+
+def in_parts(data: Prepared, part: str, device: torch.device) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """A part of the split, `AT_ONCE` slices after the other: which, the images as a student takes them, the labels."""
+    images, labels = data.images(part), data.labels(part)
+    for first in range(0, len(images), AT_ONCE):
+        which = slice(first, first + AT_ONCE)
+        yield which, ready(images[which], device), torch.from_numpy(np.array(labels[which])).to(device).long()
 
 
 @torch.inference_mode()
 def probabilities(student: Student, images: np.ndarray, device: torch.device | None = None) -> Float[Tensor, "n k s s"]:
     """Class probabilities of a few prepared images, on the device."""
-    batch = torch.from_numpy(np.array(images)).to(device)
-    return student.to(device).eval()(standardised(scaled(batch))).probabilities
+    return student.to(device).eval()(ready(images, device)).probabilities
 
 
 def on_grid(planes: Float[Tensor, "n k s s"], shape: tuple[int, int]) -> Float[np.ndarray, "n k h w"]:
@@ -52,47 +64,31 @@ def planes_of(
         yield {name: on_grid(planes, shape) for name, planes in part.items()}
 
 
-def on_test_cases(
-    students: dict[str, Student], data: Prepared, device: torch.device | None = None
-) -> Iterator[tuple[dict[str, Any], dict[str, np.ndarray], dict[str, np.ndarray]]]:
-    """Each test case with its label maps, uint8 on its grid, and the mean absolute error of every class."""
-    images = data.images("test")
-    for case in data.cases("test"):
-        truth = np.atleast_3d(data.truth(case))
-        maps: dict[str, np.ndarray] = {}
-        wrong: dict[str, np.ndarray] = {}
-        first = 0
-        for planes in planes_of(
-            students, images[case["first"] : case["first"] + case["slices"]], tuple(case["shape"][:2]), device
-        ):
-            for name, p in planes.items():
-                map_ = maps.setdefault(name, np.empty(truth.shape, np.uint8))
-                part = slice(first, first + len(p))
-                map_[..., part] = np.moveaxis(p.argmax(1), 0, 2)
-                classes = np.arange(p.shape[1]).reshape(-1, 1, 1)
-                there = np.moveaxis(truth[..., part], 2, 0)[:, None] == classes
-                wrong[name] = wrong.get(name, 0) + np.abs(p - there).sum((0, 2, 3), dtype=np.float64)
-            first += len(p)
-        yield (
-            case,
-            {n: m.reshape(case["shape"]) for n, m in maps.items()},
-            {n: w / truth.size for n, w in wrong.items()},
-        )
-
-
 def predict(weights: Path, data: Prepared, seed: int, target: Path, device: torch.device | None = None) -> None:
     """Test one seed's students, `weights/a.safetensors` and `b.safetensors`.
 
-    Leaves `target/seed<k>-<student>.npz` (label maps by case) and `seed<k>-mae.csv` (student, case, class, mae).
+    Leaves `target/seed<k>-<student>.npz` (label maps by case, uint8) and `seed<k>-mae.csv` (student, case, class, and
+    mae: the mean absolute difference between the class's probability map and the truth).
     """
     students = {name: load(weights / f"{name}.safetensors")[0] for name in ("a", "b")}
+    names, images = data.manifest["classes"], data.images("test")
     maps: dict[str, dict[str, np.ndarray]] = {}
     errors = []
-    for case, found, wrong in on_test_cases(students, data, device):
-        for name, label_map in found.items():
-            maps.setdefault(name, {})[case["id"]] = label_map
-            named = zip(data.manifest["classes"][1:], wrong[name][1:], strict=True)
-            errors += [{"student": name, "case": case["id"], "class": k, "mae": error} for k, error in named]
+    for case in data.cases("test"):
+        truth = np.moveaxis(np.atleast_3d(data.truth(case)), 2, 0)
+        slices = images[case["first"] : case["first"] + case["slices"]]
+        found: dict[str, list[np.ndarray]] = {}
+        wrong: dict[str, Any] = {}
+        for first, planes in enumerate(planes_of(students, slices, tuple(case["shape"][:2]), device)):
+            part = truth[first * AT_ONCE :][:AT_ONCE, None] == np.arange(len(names)).reshape(-1, 1, 1)
+            for name, p in planes.items():
+                found.setdefault(name, []).append(p.argmax(1).astype(np.uint8))
+                wrong[name] = wrong.get(name, 0) + np.abs(p - part).sum((0, 2, 3), dtype=np.float64)
+        for name, parts in found.items():
+            label_map = np.moveaxis(np.concatenate(parts), 0, 2).reshape(case["shape"])
+            maps.setdefault(name, {})[case["id"]] = np.ascontiguousarray(label_map)
+            mae = zip(names[1:], wrong[name][1:] / truth.size, strict=True)
+            errors += [{"student": name, "case": case["id"], "class": k, "mae": error} for k, error in mae]
     for name, arrays in maps.items():
         write_arrays(target / f"seed{seed}-{name}.npz", arrays)
     write_text(target / f"seed{seed}-mae.csv", pd.DataFrame(errors).to_csv(index=False, lineterminator="\n"))
@@ -114,66 +110,34 @@ def profile_cost(student: Student, device: torch.device, repeats: int = 10) -> t
     return counter.get_total_flops() / 1e9, 1e3 * float(np.median(times))
 
 
-def confirm_teachers(
-    teachers: dict[str, Teacher], reported: Path, seed: int, data: Prepared, device: torch.device | None = None
-) -> None:
-    """Test every teacher before anybody learns from it.
-
-    Args:
-        teachers: by student's name, as loaded for the method.
-        reported: the rows of their own stage.
-
-    Raises:
-        UserError: a mean DSC that is not the one reported: these are other weights, or other data.
-    """
-    rows = read_rows(reported).query("seed == @seed")
-    for name, teacher in teachers.items():
-        found: list[float] = []
-        for case, maps, _ in on_test_cases({name: teacher.student}, data, device):
-            truth = data.truth(case)
-            found += [overlap(maps[name] == k, truth == k) for k in range(1, len(data.manifest["classes"]))]
-        score, stated = np.nanmean(found), rows.loc[rows["student"] == name, "dsc"].mean()
-        if not abs(score - stated) < 1e-4:
-            who = f"teacher {name} of {reported.stem} ({teacher.student.design.network})"
-            raise UserError(
-                f"{who} has DSC {score:.4f}, but {reported} states {stated:.4f}; train {reported.stem} again"
-            )
-
-
 @torch.inference_mode()
 def linear_probe(students: Any, method: Any, data: Prepared, device: torch.device) -> dict[str, float]:
-    """Collapse check of CFCL: how well a linear probe reads the class out of the CPM embeddings.
+    """Collapse check of CFCL: the balanced accuracy with which a linear probe reads the class out of the embeddings.
 
     Embeddings of the classes present in the validation slices (test slices where there are none), of the last stage;
-    least squares on every other slice, balanced accuracy on the rest. Chance is 1 / classes; collapsed embeddings are
-    at chance.
+    ridge regression on every other slice, accuracy on the rest. Chance, where collapsed embeddings are, is 1 / classes.
 
     Args:
         students, method: as trained; `method.perceive` gives the embeddings.
     """
-    part = "validation" if data.cases("validation") else "test"
     classes = len(data.manifest["classes"])
     vectors: dict[str, list[Tensor]] = {name: [] for name in students}
     owners: list[Tensor] = []
-    images, labels = data.images(part), data.labels(part)
-    for first in range(0, len(images), AT_ONCE):
-        batch = standardised(scaled(torch.from_numpy(np.array(images[first : first + AT_ONCE])).to(device)))
-        target = torch.from_numpy(np.array(labels[first : first + AT_ONCE])).to(device).long()
+    for which, images, target in in_parts(data, "validation" if data.cases("validation") else "test", device):
         there = presence(target, classes)
+        owners.append(there.nonzero().cpu() + torch.tensor([which.start, 0]))
         for name, student in students.items():
-            features = student.eval()(batch).features
+            features = student.eval()(images).features
             perceived = method.eval().perceive(name, [features[stage] for stage in method.stages], target)[-1]
             vectors[name].append(perceived.embeddings.float()[there].cpu())
-        owners.append(there.nonzero().cpu() + torch.tensor([first, 0]))
     slices, owner = torch.cat(owners).unbind(1)
-    half = slices % 2 == 0
+    fitted, truth = slices % 2 == 0, functional.one_hot(owner, classes).double()
     found = {}
     for name, parts in vectors.items():
         x = functional.pad(torch.cat(parts).double(), (0, 1), value=1.0)
-        y = functional.one_hot(owner, classes).double()
         ridge = 1e-3 * torch.eye(x.shape[1], dtype=x.dtype)
-        weights = torch.linalg.solve(x[half].T @ x[half] + ridge, x[half].T @ y[half])
-        rest = owner[~half]
-        right = ((x[~half] @ weights).argmax(1) == rest).double()
+        weights = torch.linalg.solve(x[fitted].T @ x[fitted] + ridge, x[fitted].T @ truth[fitted])
+        rest = owner[~fitted]
+        right = ((x[~fitted] @ weights).argmax(1) == rest).double()
         found[name] = round(float(np.nanmean([right[rest == k].mean() for k in rest.unique()])), 4)
     return found

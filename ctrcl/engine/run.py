@@ -1,10 +1,10 @@
-"""One run: all seeds of an experiment on a data set, in worker processes, assembled into results with provenance.
+"""Runs: an experiment on a data set, its seeds trained and tested by worker processes, its results with provenance.
 
 A seed works in `artifacts/checkpoints/<key>/seed<k>/`, where the key is a hash of everything that the numbers depend
 on (settings, data, code, versions). An interrupted run therefore resumes, a finished seed is not run again, and a
 checkpoint of anything else is never found. When all seeds are done the results are moved to their places and the
-checkpoints go. Weights and label maps that are here already, of this very key, are only evaluated again: after a
-change of the metrics `dvc repro` trains nothing. Imports no torch: the workers do, once each.
+checkpoints go. Weights and label maps of this very key are only evaluated again, as after a change of the metrics.
+The workers import torch, once each; this process does not.
 """
 
 import multiprocessing
@@ -13,19 +13,17 @@ import shutil
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from ctrcl import data, methods
 from ctrcl.config import Experiment, Settings
-from ctrcl.data.preparation import Prepared
 from ctrcl.engine import machine
 from ctrcl.engine.plan import MEASURES, ROOT, SOURCES, files, method_file
 from ctrcl.io import (
@@ -38,7 +36,6 @@ from ctrcl.io import (
     replacing,
     sha256,
     write_json,
-    write_rows,
     write_text,
 )
 
@@ -70,117 +67,184 @@ class RunPaths:
         return {name: sha256(*paths) for name, paths in (left | {"curves": [self.curves]}).items()}
 
 
-def run_key(settings: Settings, dataset: str, experiment: Experiment, manifest: str) -> dict[str, Any]:
-    """Everything that the numbers of a run depend on, as plain values; `manifest` is the prepared data's checksum."""
-    paths = RunPaths(settings.preset, dataset, experiment.teacher or "")
-    return {
-        "dataset": dataset,
-        "experiment": experiment.numerics(),
-        "augmentation": settings.augmentation.model_dump(mode="json"),
-        "machine": settings.machine.numerics(),
-        "data": manifest,
-        "code": {"core": sha256(*files(SOURCES)), "method": sha256(method_file(experiment.method))},
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
-        **({"teacher": sha256(*paths.weight_files())} if experiment.teacher else {}),
-    }
-
-
-def train(settings: Settings, dataset: str, name: str) -> None:
-    """Train and evaluate one experiment on one data set, all seeds; resumes what was interrupted.
+class Run:
+    """One experiment on one data set, all seeds; sent to a worker as it is.
 
     Raises:
-        UserError: unknown names, wrong options, data that is not prepared, a loss that is not finite, a full disk.
+        UserError: an unknown data set, wrong options, data that is not prepared, a teacher that is not trained.
     """
-    settings.size(dataset)
-    experiment = settings.experiment(name)
-    methods.options(experiment)
-    paths = RunPaths(settings.preset, dataset, name)
-    manifest = paths.prepared / "manifest.json"
-    if not manifest.exists():
-        raise UserError(f"{paths.prepared} is missing; run `ctrcl prepare {dataset}` (or `dvc repro`) first")
-    teacher = experiment.teacher
-    if teacher and not RunPaths(settings.preset, dataset, teacher).record.exists():
-        raise UserError(f"{name} learns from {teacher}; run `ctrcl train {dataset} {teacher}` first")
-    key = run_key(settings, dataset, experiment, sha256(manifest))
-    if trained(paths, key, experiment.seeds):
-        advice = f"to train it again, remove {paths.weights}"
-        print(f"{dataset} {name}: trained already with this code, data and settings ({advice})", file=sys.stderr)
-        evaluate(settings, dataset, name)
-        return
-    folder = CHECKPOINTS / fingerprint([key])
-    with workers(settings, len(experiment.seeds)) as pool:
-        costs = pool.seeds(settings, dataset, experiment, paths.prepared, folder)
-        record = {
-            "about": methods.describe(experiment),
-            "dataset": _dataset(settings, dataset),
-            "preset": settings.preset,
-            "identity": key,
-            "source": committed(),
-            "machine": costs[0].pop("machine"),
-            "seeds": {str(seed): cost for seed, cost in zip(experiment.seeds, costs, strict=True)},
+
+    def __init__(self, settings: Settings, dataset: str, experiment: Experiment):
+        settings.size(dataset)
+        methods.options(experiment)
+        self.settings, self.dataset, self.experiment = settings, dataset, experiment
+        self.paths = RunPaths(settings.preset, dataset, experiment.name)
+        self.teacher = RunPaths(settings.preset, dataset, experiment.teacher) if experiment.teacher else None
+        self.again = f"run `ctrcl train {dataset} {experiment.name}` again"
+        self.manifest = self.paths.prepared / "manifest.json"
+        if not self.manifest.exists():
+            raise UserError(f"{self.paths.prepared} is missing; run `ctrcl prepare {dataset}` (or `dvc repro`) first")
+        if self.teacher:
+            name = experiment.teacher
+            first = f"run `ctrcl train {dataset} {name}` first"
+            if not self.teacher.record.exists():
+                raise UserError(f"{experiment.name} learns from {name}; {first}")
+            if read_json(self.teacher.record).get("weights") != sha256(*self.teacher.weight_files()):
+                raise UserError(f"{self.teacher.weights} are not the weights that {name} left; {first}")
+
+    @cached_property
+    def key(self) -> dict[str, Any]:
+        """Everything that the numbers depend on, as plain values."""
+        return {
+            "dataset": self.dataset,
+            "experiment": self.experiment.numerics(),
+            "augmentation": self.settings.augmentation.model_dump(mode="json"),
+            "machine": self.settings.machine.numerics(),
+            "data": sha256(self.manifest),
+            "code": {"core": sha256(*files(SOURCES)), "method": sha256(method_file(self.experiment.method))},
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
+            **({"teacher": sha256(*self.teacher.weight_files())} if self.teacher else {}),
         }
-        for cost in costs[1:]:
-            cost.pop("machine")
-        _deliver(folder, paths, record)
-        _evaluate(settings, dataset, experiment, pool.map)
-    shutil.rmtree(folder)
+
+    def __str__(self) -> str:
+        return f"{self.dataset} {self.experiment.name}"
+
+    def folder(self, seed: int) -> Path:
+        """Where a seed works."""
+        return CHECKPOINTS / fingerprint([self.key]) / f"seed{seed}"
+
+    def steps(self) -> int:
+        """Optimiser steps of a seed."""
+        plan = self.experiment.training
+        images = sum(case["slices"] for case in read_json(self.manifest)["cases"]["train"])
+        return plan.epochs * (plan.steps_per_epoch or images // min(plan.batch, images))
+
+    def left(self) -> list[tuple[Any, ...]]:
+        """What is left to compute, as a function of this module and its arguments; delivers what is complete."""
+        record = self._record()
+        self.trained = record is not None
+        if record is None:
+            waiting = [k for k in self.experiment.seeds if not (self.folder(k) / "done.json").exists()]
+            if waiting:
+                return [(train_seed, self, seed) for seed in waiting]
+            self._deliver()
+            return [(evaluate_run, self)]
+        measured, rows = record.get("evaluation", {}), self.paths.cases
+        current = measured.get("code") == sha256(*files(MEASURES)) and rows.exists()
+        current = (
+            current and measured.get("rows") == sha256(rows) and record["about"] == methods.describe(self.experiment)
+        )
+        return [] if current else [(evaluate_run, self)]
+
+    def _record(self) -> dict[str, Any] | None:
+        """The record, if weights, label maps and curves of this very key are here, all seeds, as they were written."""
+        try:
+            record = read_json(self.paths.record)
+            there = self.paths.checksums()
+        except (UserError, OSError):
+            return None
+        seeds = {str(seed) for seed in self.experiment.seeds}
+        same = record.get("identity") == self.key and set(record.get("seeds", {})) == seeds
+        return record if same and all(record.get(name) == value for name, value in there.items()) else None
+
+    def _deliver(self) -> None:
+        """Results of all seeds to their places, each written atomically; the checkpoints go."""
+        paths, seeds = self.paths, {seed: self.folder(seed) for seed in self.experiment.seeds}
+        costs = {str(seed): read_json(folder / "done.json") for seed, folder in seeds.items()}
+        record = {"preset": self.settings.preset, "identity": self.key, "source": committed(), "seeds": costs}
+        record["machine"] = next(iter(costs.values()))["machine"]
+        paths.record.unlink(missing_ok=True)  # a table takes no rows without their record, which comes last
+        names = (paths.weights, "*.safetensors", "seed{}-{}"), (paths.predictions, "seed*", "{1}")
+        for place, pattern, name in names:
+            with replacing(place) as draft:
+                draft.mkdir()
+                for seed, folder in seeds.items():
+                    for path in sorted(folder.glob(pattern)):
+                        shutil.copyfile(path, draft / name.format(seed, path.name))
+        curves = {seed: read_text(folder / "curves.csv").splitlines() for seed, folder in seeds.items()}
+        head = f"seed,{next(iter(curves.values()))[0]}"
+        lines = [f"{seed},{line}" for seed, (_, *body) in curves.items() for line in body]
+        write_text(paths.curves, "\n".join([head, *lines]) + "\n")
+        write_json(paths.record, record | paths.checksums())
+        shutil.rmtree(self.folder(0).parent)
 
 
-def trained(paths: RunPaths, key: dict[str, Any], seeds: list[int]) -> bool:
-    """Whether weights, label maps and curves of this very key are here, all seeds, as they were written."""
-    try:
-        record = read_json(paths.record)
-        there = paths.checksums()
-    except (UserError, OSError):
-        return False
-    same = record.get("identity") == key and set(record.get("seeds", {})) == {str(seed) for seed in seeds}
-    return same and all(record.get(name) == value for name, value in there.items())
-
-
-def evaluate(settings: Settings, dataset: str, name: str) -> None:
-    """Compute the rows of all seeds from the stored label maps; the record names the code that did.
+def train(settings: Settings, runs: Iterable[tuple[str, Experiment]]) -> None:
+    """Train and evaluate what is missing of some runs, teachers first; resumes what was interrupted.
 
     Raises:
-        UserError: the run or its label maps are missing, or of another run.
+        UserError: see `Run`; a loss that is not finite, a full disk. What was complete by then stays.
     """
-    settings.size(dataset)
-    experiment = settings.experiment(name)
-    with workers(settings, len(experiment.seeds)) as pool:
-        _evaluate(settings, dataset, experiment, pool.map)
+    waves: dict[bool, list[tuple[str, Experiment]]] = {False: [], True: []}
+    for dataset, experiment in runs:
+        waves[experiment.teacher is not None].append((dataset, experiment))
+    with workers(settings) as pool:
+        for wave in waves.values():
+            pool.finish([Run(settings, *each) for each in wave])
 
 
-def _evaluate(settings: Settings, dataset: str, experiment: Experiment, run_all: Callable[..., list[Any]]) -> None:
-    paths = RunPaths(settings.preset, dataset, experiment.name)
-    again = f"run `ctrcl train {dataset} {experiment.name}` again"
+def evaluate_run(run: Run) -> None:
+    """In a worker: rows of all seeds out of the label maps; the record names the code that computed them."""
+    import pandas as pd
+
+    from ctrcl.data.preparation import Prepared
+    from ctrcl.engine import evaluate as evaluation
+    from ctrcl.io import write_rows
+
+    paths, experiment = run.paths, run.experiment
     if not paths.record.exists():
-        raise UserError(f"{paths.record} is missing; {again}")
-    record = read_json(paths.record)
+        raise UserError(f"{paths.record} is missing; {run.again}")
+    record, prepared = read_json(paths.record), Prepared(paths.prepared)
     if record.get("predictions") != paths.checksums().get("predictions"):
-        raise UserError(f"{paths.predictions} is not what the run of {paths.record} left; {again}")
-    if record["identity"]["data"] != sha256(paths.prepared / "manifest.json"):
-        raise UserError(f"{paths.prepared} is not what {paths.record} was trained on; {again}")
-    about = {"dataset": dataset, "experiment": experiment.name}
-    jobs = [(paths, about | {"seed": seed}, experiment.students) for seed in experiment.seeds]
-    write_rows(paths.cases, pd.concat(run_all(_evaluated, jobs), ignore_index=True))
-    from ctrcl.engine.evaluate import diagonals
-
-    record["about"], record["dataset"] = methods.describe(experiment), _dataset(settings, dataset)
-    code, rows = sha256(*files(MEASURES)), sha256(paths.cases)
-    record["evaluation"] = {"code": code, "rows": rows, "diagonals": diagonals(Prepared(paths.prepared))}
+        raise UserError(f"{paths.predictions} is not what the run of {paths.record} left; {run.again}")
+    if record["identity"]["data"] != sha256(run.manifest):
+        raise UserError(f"{paths.prepared} is not what {paths.record} was trained on; {run.again}")
+    about = {"dataset": run.dataset, "experiment": experiment.name}
+    rows = [
+        evaluation.evaluate(paths.predictions, prepared, about | {"seed": seed}, experiment.students)
+        for seed in experiment.seeds
+    ]
+    write_rows(paths.cases, pd.concat(rows, ignore_index=True))
+    benchmark = data.get(run.dataset, run.settings.data[run.dataset].classes)
+    record["about"] = methods.describe(experiment)
+    record["dataset"] = {"classes": list(benchmark.classes), "colours": list(benchmark.colours)}
+    record["dataset"] |= {"drawn": benchmark.drawn, "volumes": benchmark.volumes}
+    code, checksum = sha256(*files(MEASURES)), sha256(paths.cases)
+    record["evaluation"] = {"code": code, "rows": checksum, "diagonals": evaluation.diagonals(prepared)}
     write_json(paths.record, record)
 
 
-def _evaluated(job: tuple[RunPaths, dict[str, Any], Any]) -> pd.DataFrame:
-    from ctrcl.engine.evaluate import evaluate
+def train_seed(run: Run, seed: int) -> None:
+    """In a worker: train and test one seed; `done.json` in its folder comes last."""
+    from filelock import FileLock, Timeout
 
-    paths, about, students = job
-    return evaluate(paths.predictions, Prepared(paths.prepared), about, students)
+    folder = run.folder(seed)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "lock", timeout=0):
+            _train_seed(run, seed, folder)
+    except Timeout:
+        raise UserError(f"another process still works in {folder}; wait until it ends, or end it") from None
+    except UserError:
+        raise
+    except OSError as error:
+        raise UserError(advised(error, folder)) from None
+    except Exception as error:  # whatever a device or a library raises: one line here, the rest in a file
+        write_text(folder / "error.txt", traceback.format_exc())
+        first = (str(error).splitlines() or [""])[0]
+        raise UserError(f"{run}, seed {seed}: {type(error).__name__}: {first}; details in {folder}/error.txt") from None
 
 
-def _dataset(settings: Settings, dataset: str) -> dict[str, Any]:
-    benchmark = data.get(dataset, settings.data[dataset].classes)
-    about = {"classes": list(benchmark.classes), "colours": list(benchmark.colours)}
-    return about | {"drawn": benchmark.drawn, "volumes": benchmark.volumes}
+def _train_seed(run: Run, seed: int, folder: Path) -> None:
+    from ctrcl.data.preparation import Prepared
+    from ctrcl.engine import infer
+    from ctrcl.engine import train as training
+
+    prepared, teachers = run.paths.prepared, run.teacher.weights if run.teacher else None
+    job = training.Job(run.settings, run.dataset, run.experiment, seed, prepared, folder, teachers)
+    cost = training.fit(job, _report)
+    infer.predict(folder, Prepared(prepared), seed, folder, training.fabric_of(run.settings).device)
+    write_json(folder / "done.json", cost | {"machine": machine.describe()})
 
 
 def committed() -> dict[str, Any]:
@@ -198,58 +262,54 @@ def committed() -> dict[str, Any]:
 
 
 class Pool:
-    """Worker processes that import torch once, and the shared numbers by which they report and are stopped."""
+    """Worker processes, and the number of steps that they have done."""
 
-    def __init__(self, executor: ProcessPoolExecutor, done: Any, stop: Any):
-        self.executor, self.done, self.stop = executor, done, stop
+    def __init__(self, executor: ProcessPoolExecutor, done: Any):
+        self.executor, self.done = executor, done
 
-    def map(self, function: Callable[..., Any], jobs: list[Any]) -> list[Any]:
-        """Results in order; the first error of a worker ends it."""
-        return self.results([self.executor.submit(function, job) for job in jobs])
+    def finish(self, runs: list[Run]) -> None:
+        """Compute all that is left of the runs under one progress bar; the first error of a worker ends it."""
+        jobs: dict[Future, Run] = {}
+        steps = 0
 
-    def results(self, futures: list[Future], tick: Callable[[], None] = lambda: None) -> list[Any]:
-        """Wait for all, calling `tick` twice a second."""
-        try:
-            waiting = set(futures)
-            while waiting:
-                ended, waiting = wait(waiting, timeout=0.5, return_when="FIRST_EXCEPTION")
-                tick()
-                for future in ended:
+        def start(run: Run) -> None:
+            nonlocal steps
+            for function, *given in run.left():
+                steps += run.steps() if function is train_seed else 0
+                jobs[self.executor.submit(function, *given)] = run
+
+        for run in runs:
+            start(run)
+        ready = [str(run) for run in runs if run.trained]
+        if ready:
+            print(f"{', '.join(ready)}: trained already with this code, data and settings", file=sys.stderr)
+        names = list(dict.fromkeys(map(str, jobs.values())))
+        before, what = self.done.value, names[0] if len(names) == 1 else f"{len(names)} trainings"
+        with progress(total=steps, desc=what, unit="step", disable=not steps) as bar:
+            while jobs:
+                for future in wait(jobs, timeout=0.5, return_when="FIRST_COMPLETED").done:
+                    run = jobs.pop(future)
                     future.result()
-            return [future.result() for future in futures]
-        except BrokenProcessPool:
-            raise UserError(
-                "a worker process was killed (out of memory?); run the same command again to resume"
-            ) from None
-
-    def seeds(
-        self, settings: Settings, dataset: str, experiment: Experiment, prepared: Path, folder: Path
-    ) -> list[dict[str, Any]]:
-        """Train the seeds that are not done under one progress bar; their costs in order."""
-        plan = experiment.training
-        folders = {seed: folder / f"seed{seed}" for seed in experiment.seeds}
-        waiting = [seed for seed, place in folders.items() if not (place / "done.json").exists()]
-        steps = (plan.steps_per_epoch or _steps(prepared, plan.batch)) * plan.epochs * len(waiting)
-        with progress(total=steps, desc=f"{dataset} {experiment.name}", unit="step") as bar:
-            jobs = [(settings, dataset, experiment.name, seed, prepared, folders[seed]) for seed in waiting]
-            futures = [self.executor.submit(_seed, job) for job in jobs]
-            self.results(futures, lambda: bar.update(self.done.value - bar.n) and None)
-        return [read_json(place / "done.json") for place in folders.values()]
+                    if run not in jobs.values():  # its seeds are trained: deliver and evaluate them
+                        start(run)
+                bar.update(self.done.value - before - bar.n)
 
 
 @contextmanager
-def workers(settings: Settings, most: int) -> Iterator[Pool]:
-    """A pool of at most `settings.machine.workers` processes; whatever ends the block ends them."""
+def workers(settings: Settings) -> Iterator[Pool]:
+    """A pool of `settings.machine.workers` processes, started when needed; the end of the block ends them."""
     machine.cap(settings.machine)
     ways = multiprocessing.get_all_start_methods()
     context: Any = multiprocessing.get_context("forkserver" if "forkserver" in ways else "spawn")
     if "forkserver" in ways:
         context.set_forkserver_preload(["ctrcl.engine.train", "ctrcl.engine.evaluate"])
     done, stop = context.Value("q", 0), context.Value("b", 0)
-    count = min(settings.machine.workers, most)
-    executor = ProcessPoolExecutor(count, context, initializer=_start, initargs=(done, stop))
+    executor = ProcessPoolExecutor(settings.machine.workers, context, initializer=_start, initargs=(done, stop))
     try:
-        yield Pool(executor, done, stop)
+        yield Pool(executor, done)
+    except BrokenProcessPool:
+        stop.value = 1
+        raise UserError("a worker process was killed (out of memory?); run the same command again to resume") from None
     except BaseException:
         stop.value = 1
         raise
@@ -270,68 +330,3 @@ def _report(steps: int) -> None:
         raise SystemExit(1)  # nobody waits for this seed any more; another process may resume it
     with _shared["done"].get_lock():
         _shared["done"].value += steps
-
-
-def _steps(prepared: Path, batch: int) -> int:
-    images = sum(case["slices"] for case in read_json(prepared / "manifest.json")["cases"]["train"])
-    return images // min(batch, images)
-
-
-def _seed(given: tuple[Settings, str, str, int, Path, Path]) -> None:
-    """One seed in a worker: train, test, leave `done.json`."""
-    from filelock import FileLock, Timeout
-
-    settings, dataset, name, seed, prepared, folder = given
-    where = f"{dataset} {name}, seed {seed}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "lock", timeout=0):
-            _train_seed(settings, dataset, settings.experiment(name), seed, prepared, folder)
-    except Timeout:
-        raise UserError(f"another process still works in {folder}; wait until it ends, or end it") from None
-    except UserError:
-        raise
-    except OSError as error:
-        raise UserError(advised(error, folder)) from None
-    except Exception as error:  # whatever a device or a library raises: one line here, the rest in a file
-        write_text(folder / "error.txt", traceback.format_exc())
-        first = (str(error).splitlines() or [""])[0]
-        raise UserError(f"{where}: {type(error).__name__}: {first}; details in {folder}/error.txt") from None
-
-
-def _train_seed(
-    settings: Settings, dataset: str, experiment: Experiment, seed: int, prepared: Path, folder: Path
-) -> None:
-    from ctrcl.engine import infer
-    from ctrcl.engine import train as training
-
-    device, arrays = training.fabric_of(settings).device, Prepared(prepared)
-    source = RunPaths(settings.preset, dataset, experiment.teacher) if experiment.teacher else None
-    job = training.Job(settings, dataset, experiment, seed, prepared, folder, source.weights if source else None)
-    if source:
-        infer.confirm_teachers(training.teachers_of(job, device), source.cases, seed, arrays, device)
-    cost = training.fit(job, _report)
-    infer.predict(folder, arrays, seed, folder, device)
-    write_json(folder / "done.json", cost | {"machine": machine.describe()})
-
-
-def _deliver(folder: Path, paths: RunPaths, record: dict[str, Any]) -> None:
-    """Results of all seeds to their places, each written atomically."""
-    seeds = {int(seed): folder / f"seed{seed}" for seed in record["seeds"]}
-    paths.record.unlink(missing_ok=True)  # a table takes no rows without their record, which comes last
-    for place, pattern, name in ((paths.weights, "*.safetensors", "seed{}-{}"), (paths.predictions, "seed*", "{1}")):
-        with replacing(place) as draft:
-            draft.mkdir()
-            for seed, work in seeds.items():
-                for path in sorted(work.glob(pattern)):
-                    shutil.copyfile(path, draft / name.format(seed, path.name))
-    write_text(paths.curves, _stacked({seed: work / "curves.csv" for seed, work in seeds.items()}))
-    write_json(paths.record, record | paths.checksums())
-
-
-def _stacked(paths: dict[int, Path]) -> str:
-    """The CSV files of all seeds, of one header, one below the other, with a column for the seed."""
-    parts = {seed: read_text(path).splitlines() for seed, path in paths.items()}
-    head = next(iter(parts.values()))[0]
-    lines = [f"{seed},{line}" for seed, (_, *body) in parts.items() for line in body]
-    return "\n".join([f"seed,{head}", *lines]) + "\n"

@@ -68,7 +68,10 @@ def collect(settings: Settings, dataset: str) -> None:
         raise UserError(f"{rows} is missing; run `ctrcl train {dataset} alone` first")
     picked = chosen(read_rows(rows))
     data = Prepared(RunPaths(settings.preset, dataset).prepared)
-    shown, space = _pictures(picked, data), _spread(data)
+    names = [case["id"] for case in data.cases("test")]
+    taken = np.linspace(0, len(names) - 1, min(len(names), MOST)).round().astype(int)
+    shown, space = _slices(list(picked["case"]), data), _slices([names[place] for place in taken], data)
+    shown |= {"rank": picked["rank"].to_numpy(str), "dsc": picked["dsc"].to_numpy()}
     with replacing(RunPaths(settings.preset, dataset).samples) as draft:
         draft.mkdir()
         for experiment in experiments:
@@ -78,10 +81,7 @@ def collect(settings: Settings, dataset: str) -> None:
 
 
 class Trained:
-    """The students of one seed, how their method rectifies, and its CFCL part where it has CPMs.
-
-    `embed`: whether those make vectors (the variant `prototype` has none).
-    """
+    """The students of one seed, how their method rectifies, and its CFCL part (`category`) where it has one."""
 
     def __init__(self, settings: Settings, dataset: str, experiment: str, seed: int):
         weights = RunPaths(settings.preset, dataset, experiment).weights
@@ -97,38 +97,16 @@ class Trained:
             objective = methods.build(settings.experiment(experiment), Shape(widths, classes)).eval()
             objective.load_state_dict(load_tensors(path)[0])
             self.category = objective.method if isinstance(objective.method, CTRCL) else None
-        self.embed = self.category is not None and len(self.category.cpms) > 0
 
 
-def _pictures(picked: pd.DataFrame, data: Prepared) -> dict[str, np.ndarray]:
-    offsets, images, labels = _slices(list(picked["case"]), data)
-    about = {
-        "rank": picked["rank"].to_numpy(str),
-        "case": picked["case"].to_numpy(str),
-        "dsc": picked["dsc"].to_numpy(),
-    }
-    return about | {"slice": offsets, "image": images, "truth": labels}
-
-
-def _spread(data: Prepared) -> dict[str, np.ndarray]:
-    """Up to `MOST` test cases, evenly taken."""
-    names = [case["id"] for case in data.cases("test")]
-    taken = np.linspace(0, len(names) - 1, min(len(names), MOST)).round().astype(int)
-    _, images, labels = _slices([names[place] for place in taken], data)
-    return {"case": np.array([names[place] for place in taken]), "image": images, "truth": labels}
-
-
-def _slices(names: list[str], data: Prepared) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each case the slice with the largest true foreground: which, image float16 in [0, 1], truth."""
+def _slices(names: list[str], data: Prepared) -> dict[str, np.ndarray]:
+    """Of each case the slice with the largest true foreground: `case`, `slice`, `image` float16 in [0, 1], `truth`."""
     cases = {case["id"]: case for case in data.cases("test")}
-    images, labels = data.images("test"), data.labels("test")
-    offsets, where = [], []
-    for name in names:
-        first, count = cases[name]["first"], cases[name]["slices"]
-        offsets.append(int((labels[first : first + count] > 0).sum((1, 2)).argmax()))
-        where.append(first + offsets[-1])
-    shown = scaled(torch.from_numpy(np.array(images[where]))).numpy().astype(np.float16)
-    return np.array(offsets), shown, np.array(labels[where])
+    labels, first = data.labels("test"), np.array([cases[name]["first"] for name in names])
+    foreground = ((labels[cases[name]["first"] :][: cases[name]["slices"]] > 0).sum((1, 2)) for name in names)
+    offset = np.array([int(sizes.argmax()) for sizes in foreground])
+    shown = scaled(torch.from_numpy(np.array(data.images("test")[first + offset]))).numpy().astype(np.float16)
+    return {"case": np.array(names), "slice": offset, "image": shown, "truth": np.array(labels[first + offset])}
 
 
 @torch.inference_mode()
@@ -168,7 +146,7 @@ def _spaces(trained: list[Trained], space: dict[str, np.ndarray]) -> dict[str, n
             projected, share = principal(vectors[f"centres_{name}"], COMPONENTS)
             arrays.setdefault(f"centres_{name}", []).append(_unit(projected))
             arrays.setdefault(f"held_{name}", []).append(share.sum())
-        if one.embed:
+        if "shared_a" in vectors:
             both = np.stack([vectors[f"shared_{name}"] for name in one.students])
             for name, points in zip(one.students, _unit(principal(both, COMPONENTS)[0]), strict=True):
                 arrays.setdefault(f"shared_{name}", []).append(points)
@@ -183,7 +161,7 @@ def _vectors(one: Trained, space: dict[str, np.ndarray], first: int) -> dict[str
     for name, student in one.students.items():
         features = student(images).features
         arrays[f"centres_{name}"] = centres(features[-1], target, student.design.classes).numpy()
-        if one.category and one.embed:
+        if one.category and one.category.cpms:
             seen = one.category.perceive(name, [features[stage] for stage in one.category.stages], target)[-1]
             there = presence(target, student.design.classes)[:, :, None]
             arrays[f"shared_{name}"] = seen.embeddings.where(there, torch.nan).numpy()
@@ -211,15 +189,10 @@ def principal(points: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     Fewer components where there are not so many. Rows that hold a NaN take no part and stay NaN. The sign of a
     component is fixed: the largest entry of its axis (the first, where two are as large) is positive.
     """
-    flat = points.reshape(-1, points.shape[-1]).astype(np.float64)
-    known = ~np.isnan(flat).any(1)
-    if not known.any():
-        raise ValueError("no point is known: nothing to project")
-    centred = flat[known] - flat[known].mean(0)
-    _, lengths, axes = np.linalg.svd(centred, full_matrices=False)
+    centred = points - np.nanmean(points, axis=tuple(range(points.ndim - 1)), dtype=np.float64)
+    flat = centred.reshape(-1, points.shape[-1])
+    _, lengths, axes = np.linalg.svd(flat[~np.isnan(flat).any(1)], full_matrices=False)
     axes = axes[:count]
     axes = axes * np.sign(np.take_along_axis(axes, abs(axes).argmax(1)[:, None], 1))
-    found = np.full((len(flat), len(axes)), np.nan)
-    found[known] = centred @ axes.T
     share = lengths**2 / max((lengths**2).sum(), np.finfo(float).tiny)
-    return found.reshape(*points.shape[:-1], len(axes)), share[: len(axes)]
+    return centred @ axes.T, share[: len(axes)]

@@ -23,15 +23,14 @@ from torch import Tensor, nn
 
 from ctrcl import methods
 from ctrcl.config import Experiment, Settings, Training
-from ctrcl.data.batches import Batches, scaled, standardised
+from ctrcl.data.batches import Batches
 from ctrcl.data.preparation import Prepared
-from ctrcl.engine.infer import linear_probe, profile_cost
+from ctrcl.engine.infer import in_parts, linear_probe, profile_cost
 from ctrcl.io import UserError, replacing, write_text
 from ctrcl.methods.base import Shape, Step
 from ctrcl.models.students import Design, Student, Teacher, count, load, save, save_tensors
 
 CHECK_EVERY = 10  # steps between checks for a loss that is not finite
-AT_ONCE = 32  # validation images
 
 
 class Job(NamedTuple):
@@ -114,7 +113,7 @@ def fit(job: Job, report: Callable[[int], None] = lambda steps: None) -> dict[st
 
     Returns:
         Device, seconds (of all sittings), peak memory in MiB; per student parameters, GFLOPs and milliseconds of one
-        image; with CFCL, how well its class embeddings can be told apart (`linear_probe`).
+        image; with CFCL, the accuracy of a linear probe on its class embeddings (`linear_probe`).
     """
     fabric = fabric_of(job.settings)
     if fabric.world_size == 1:
@@ -126,6 +125,7 @@ def fit(job: Job, report: Callable[[int], None] = lambda steps: None) -> dict[st
 
 def _fit(fabric: lightning_fabric.Fabric, job: Job, report: Callable[[int], None]) -> dict[str, Any]:
     begun = time.perf_counter()
+    _resident_peak(reset=True)
     plan, data = job.experiment.training, Prepared(job.prepared)
     module = assemble(job, data, fabric.device)
     optimizer = torch.optim.AdamW(module.parameters(), plan.learning_rate, weight_decay=plan.weight_decay, fused=True)
@@ -187,13 +187,15 @@ def _finish(
     return record
 
 
-def _resident_peak() -> float:
-    """MiB of this process at its largest; NaN where the system does not tell."""
+def _resident_peak(reset: bool = False) -> float:
+    """MiB of this process at its largest since the last reset; NaN where the system is not Linux."""
     try:
-        import resource
-    except ImportError:
+        if reset:
+            Path("/proc/self/clear_refs").write_text("5")
+        status = Path("/proc/self/status").read_text()
+    except OSError:
         return np.nan
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 class State:
@@ -267,14 +269,10 @@ def validate(module: TrainingModule, data: Prepared, device: torch.device) -> di
         return dict.fromkeys(names, np.nan)
     module.eval()
     case = torch.from_numpy(np.repeat(np.arange(len(cases)), [c["slices"] for c in cases])).to(device)
-    images, labels = data.images("validation"), data.labels("validation")
     counts = torch.zeros(3, len(cases) * classes**2, device=device)
-    for first in range(0, len(images), AT_ONCE):
-        part = slice(first, first + AT_ONCE)
-        batch = standardised(scaled(torch.from_numpy(np.array(images[part])).to(device)))
-        truth = torch.from_numpy(np.array(labels[part])).to(device).long()
-        a, b = (module.students[name](batch).logits.argmax(1) for name in ("a", "b"))
-        place = case[part].reshape(-1, 1, 1) * classes**2
+    for which, images, truth in in_parts(data, "validation", device):
+        a, b = (module.students[name](images).logits.argmax(1) for name in ("a", "b"))
+        place = case[which].reshape(-1, 1, 1) * classes**2
         for row, (one, other) in enumerate(((a, truth), (b, truth), (a, b))):
             index = (place + one * classes + other).flatten()
             counts[row] += torch.bincount(index, minlength=counts.shape[1])

@@ -1,14 +1,13 @@
 """Two players in one backward: gradient reversal, a learnable temperature, constant weights.
 
-- Reversal and learnable temperature: Li et al., "Curriculum temperature for knowledge distillation" (CTKD), AAAI
-  2023; fidelity `exact`, verified by tau = 15.6211715726 at theta = 1.
+Reversal and learnable temperature: Li et al., "Curriculum temperature for knowledge distillation" (CTKD), AAAI 2023;
+fidelity `exact`, verified by tau = 15.6211715726 at theta = 1.
 
 Both players are trained by one sum of losses and one optimiser: a discriminator's term is computed from detached
 maps, a generator's term through `frozen` weights.
 """
 
 import math
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -20,20 +19,10 @@ from ctrcl.losses.targets import mean_where, wide
 SLOPE = 0.2  # of every leaky ReLU
 
 
-class _Reversal(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, strength: float) -> Tensor:
-        ctx.strength = strength
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return gradients[0] * ctx.strength, None
-
-
 def reverse(x: Float[Tensor, "*shape"], strength: float) -> Float[Tensor, "*shape"]:
     """The same values; the gradient is multiplied by `strength`, which is negative for an adversary."""
-    return _Reversal.apply(x, strength)
+    passed = x * strength  # what carries the gradient
+    return passed + (x - passed).detach()
 
 
 def ctkd_strength(epoch: float, epochs: int = 10) -> float:

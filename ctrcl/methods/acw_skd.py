@@ -30,7 +30,7 @@ from ctrcl.losses.features import mean_squared_error
 from ctrcl.losses.segmentation import cross_entropy
 from ctrcl.losses.targets import IGNORE, mean_where, presence, reduce_to
 from ctrcl.methods import base
-from ctrcl.methods.base import Method, Shape, Stage, Step, Terms, Weight
+from ctrcl.methods.base import Method, Shape, Stages, Step, Terms, Weight
 
 
 class Reconstruction(nn.Sequential):
@@ -91,8 +91,6 @@ def mutual(feature: Tensor, again: Tensor) -> Tensor:
 
 
 class ACWSKD(Method):
-    """Every student with its own auxiliary branches; nothing passes between the students."""
-
     label = "ACW-SKD (after Yu 2025)"
     citation = "Yu et al.: Adversarial class-wise self-knowledge distillation, Sci. Rep. 2025"
     equation = "{alpha} τ² KL(p || p_aux) + {beta} (auxiliary + features + similarity)"
@@ -104,17 +102,13 @@ class ACWSKD(Method):
 
         alpha: float = Weight
         beta: float = Weight
-        stages: tuple[Stage, ...] = Field((3,), min_length=1)
+        stages: Stages = (3,)
         dimension: int = Field(64, ge=2)
         epochs: int = Field(10, ge=1)
 
     def __init__(self, options: Any, shape: Shape):
         super().__init__(options, shape)
-        branches = {
-            name: nn.ModuleList(ClassWise(options, channels[s], shape.classes) for s in self.stages)
-            for name, channels in shape.widths.items()
-        }
-        self.branches: Any = nn.ModuleDict(branches)
+        self.branches = self.per_stage(lambda n, s: ClassWise(options, shape.widths[n][s], shape.classes))
 
     def forward(self, step: Step) -> Terms:
         """`divergence_a`, `auxiliary_a`, `features_a`, `similarity_a` and the same of b, means over stages."""

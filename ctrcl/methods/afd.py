@@ -17,7 +17,7 @@ from ctrcl.losses.adversarial import SLOPE, frozen
 from ctrcl.losses.divergence import softened
 from ctrcl.losses.features import Projection
 from ctrcl.losses.shapes import Feature, Scalar
-from ctrcl.methods.base import PAIRS, Shape, SoftLabelMethod, SoftLabelOptions, Stage, Step, Terms
+from ctrcl.methods.base import OTHER, PAIRS, Shape, SoftLabelMethod, SoftLabelOptions, Stages, Step, Terms
 
 
 class Discriminator(nn.Module):
@@ -52,7 +52,6 @@ class AFD(SoftLabelMethod):
     One discriminator per student: that student's features are real, the other's transferred ones are fake.
     """
 
-    label = "AFD"
     citation = "Chung et al.: Feature-map-level online adversarial distillation, ICML 2020"
     equation = "{alpha} KL(p_peer || p) + {beta} LSGAN(F)"
     fidelity = "formula"
@@ -61,20 +60,16 @@ class AFD(SoftLabelMethod):
         """`beta` weighs the game."""
 
         beta: float = Field(0.1, ge=0)
-        stages: tuple[Stage, ...] = Field((3,), min_length=1)
+        stages: Stages = (3,)
 
     def __init__(self, options: Any, shape: Shape):
         super().__init__(options, shape)
-        widths = {name: [channels[s] for s in self.stages] for name, channels in shape.widths.items()}
-        judges = {n: nn.ModuleList(Discriminator(w) for w in widths[n]) for n in widths}
-        pairs = {n: zip(widths[n], widths[peer], strict=True) for n, peer in PAIRS}
-        self.judges: Any = nn.ModuleDict(judges)
-        transfers = {n: nn.ModuleList(Projection(w, v) for w, v in both) for n, both in pairs.items()}
-        self.transfers: Any = nn.ModuleDict(transfers)
+        widths = shape.widths
+        self.judges = self.per_stage(lambda n, s: Discriminator(widths[n][s]))
+        self.transfers = self.per_stage(lambda n, s: Projection(widths[n][s], widths[OTHER[n]][s]))
 
     @torch.no_grad()
     def soft_label(self, logits: Tensor, target: Tensor) -> Tensor:
-        """The softmax."""
         return softened(logits, self.options.temperature).softmax(1)
 
     def forward(self, step: Step) -> Terms:

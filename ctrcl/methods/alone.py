@@ -4,9 +4,6 @@ from ctrcl.methods.base import Method, Step, Terms
 
 
 class Alone(Method):
-    """No term beside the students' own losses."""
-
-    label = "Alone"
     citation = "training alone"
     equation = "nothing"
     family = "baseline"

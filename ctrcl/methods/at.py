@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ctrcl.io import UserError
 from ctrcl.losses.features import attention_difference
 from ctrcl.losses.shapes import Feature, Scalar, TeacherFeature
-from ctrcl.methods.base import OfflineMethod, OfflineOptions, Stage, Step
+from ctrcl.methods.base import FeatureOptions, OfflineMethod, Step
 
 
 def at(student: Feature, teacher: TeacherFeature, form: str = "code") -> Scalar:
@@ -37,20 +37,15 @@ def at(student: Feature, teacher: TeacherFeature, form: str = "code") -> Scalar:
 
 
 class AT(OfflineMethod):
-    """Distance of the attention maps."""
-
-    label = "AT"
     citation = "Zagoruyko, Komodakis: Paying more attention to attention, ICLR 2017"
     equation = "{weight} |A - A_t|² ({form} form)"
     fidelity = "exact"
 
-    class Options(OfflineOptions):
+    class Options(FeatureOptions):
         """`form`: 1000 is the usual weight of the code's form, 10 of the paper's."""
 
         weight: float = Field(1000.0, ge=0)
-        stages: tuple[Stage, ...] = Field((3,), min_length=1)
         form: Literal["code", "paper"] = "code"
 
     def stage_loss(self, own: Tensor, theirs: Tensor, module: nn.Module, step: Step) -> Tensor:
-        """`at` in the chosen form."""
         return at(own, theirs, self.options.form)

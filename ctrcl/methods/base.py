@@ -9,16 +9,19 @@ and applies the loss balance, the same for all methods.
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from ctrcl.config import Balance, Family, Fidelity
+from ctrcl.losses.class_aware import Variant
 from ctrcl.losses.divergence import kl, softened
+from ctrcl.losses.rectification import FACTORS, Factor
 from ctrcl.losses.segmentation import segmentation
 from ctrcl.losses.shapes import Maps, Scalar, Target, Valid
 from ctrcl.losses.targets import IGNORE
@@ -27,6 +30,7 @@ from ctrcl.models.students import Prediction
 OTHER = {"a": "b", "b": "a"}
 PAIRS = tuple(OTHER.items())  # each student, and the other
 Stage = Literal[1, 2, 3, 4]  # of the four feature maps, from stride 4 to stride 32
+Stages = Annotated[tuple[Stage, ...], Field(min_length=1)]
 Weight = Field(1.0, ge=0)
 Terms = dict[str, Tensor]
 
@@ -46,6 +50,20 @@ class SoftLabelOptions(Options):
     temperature: float = Field(1.0, gt=0)
 
 
+class CTRCLOptions(SoftLabelOptions):
+    """Options of CTRCL and of its offline variant.
+
+    `alpha` weighs RLCL, `beta` CFCL (0 leaves it out); stages count from 1 (stride 4) to 4 (stride 32).
+    """
+
+    factors: tuple[Factor, ...] = FACTORS
+    constant: float | None = Field(None, ge=0, le=1)
+    beta: float = Weight
+    variant: Variant = "embedding"
+    stages: Stages = (3, 4)
+    dimension: int = Field(64, ge=1)
+
+
 class OfflineOptions(Options):
     """Options of methods with frozen teachers.
 
@@ -54,6 +72,12 @@ class OfflineOptions(Options):
 
     pairing: Literal["cross", "same"] = "cross"
     weight: float = Weight
+
+
+class FeatureOptions(OfflineOptions):
+    """Options of methods with frozen teachers that distil feature maps, by default those of stage 3 (stride 16)."""
+
+    stages: Stages = (3,)
 
 
 class Shape(NamedTuple):
@@ -84,7 +108,7 @@ class Method(nn.Module, ABC):
     """Base class of all methods.
 
     Attributes:
-        label: in tables, with "(after Author Year)" where only the abstract is public.
+        label: in tables, by default the class's name; with "(after Author Year)" where only the abstract is public.
         citation: paper and year; `equation`: what is added to the students' losses, option values filled in.
         family, fidelity: see `docs/methods.md`.
         soft_terms: names, without the student, of the terms that are KL divergences per pixel; with the balance
@@ -100,10 +124,19 @@ class Method(nn.Module, ABC):
     soft_terms: ClassVar[tuple[str, ...]] = ()
     Options: ClassVar[type[Options]] = Options
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.label = vars(cls).get("label", cls.__name__)
+
     def __init__(self, options: Any, shape: Shape):
         super().__init__()
         self.options, self.shape, self.classes = options, shape, shape.classes
         self.stages = [stage - 1 for stage in getattr(options, "stages", ())]
+
+    def per_stage(self, make: Callable[[str, int], nn.Module]) -> Any:
+        """What is trained beside each student in each of the method's stages: `make(student, stage)`."""
+        made = {name: nn.ModuleList(make(name, stage) for stage in self.stages) for name in self.shape.widths}
+        return nn.ModuleDict(made)
 
     @abstractmethod
     def forward(self, step: Step) -> Terms:
@@ -115,7 +148,7 @@ class SoftLabelMethod(Method):
 
     family = "collaborative"
     soft_terms = ("logits",)
-    Options = SoftLabelOptions
+    Options: ClassVar[type[Options]] = SoftLabelOptions
 
     @abstractmethod
     def soft_label(self, logits: Maps, target: Target) -> Maps:
@@ -135,21 +168,17 @@ class SoftLabelMethod(Method):
 class OfflineMethod(Method):
     """Each student learns from a frozen teacher, by default the one of the other kind.
 
-    Teachers are the students of another experiment. For methods on features: stage 3 (stride 16) by default, the mean
-    over stages where several are named.
+    Teachers are the students of another experiment. Methods on features take the mean over their stages.
     """
 
     family = "offline"
-    Options = OfflineOptions
+    Options: ClassVar[type[Options]] = OfflineOptions
 
     def __init__(self, options: Any, shape: Shape):
         super().__init__(options, shape)
         self.teacher = {name: name if options.pairing == "same" else OTHER[name] for name in shape.widths}
-        modules = {}
-        for name, own in shape.widths.items():
-            theirs = shape.teachers[self.teacher[name]]
-            modules[name] = nn.ModuleList(self.stage_module(own[stage], theirs[stage]) for stage in self.stages)
-        self.stage_modules: Any = nn.ModuleDict(modules)
+        theirs = {name: shape.teachers[teacher] for name, teacher in self.teacher.items()}
+        self.stage_modules = self.per_stage(lambda n, s: self.stage_module(shape.widths[n][s], theirs[n][s]))
 
     def stage_module(self, own: int, theirs: int) -> nn.Module:
         """What is trained beside a student in one stage, given the channels of both maps."""

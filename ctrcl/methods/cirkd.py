@@ -17,7 +17,7 @@ from ctrcl.losses.divergence import kd
 from ctrcl.losses.features import dots, matched, unit, widened
 from ctrcl.losses.shapes import Feature, Scalar, TeacherFeature
 from ctrcl.losses.targets import IGNORE, one_hot, reduce_to, wide
-from ctrcl.methods.base import OfflineMethod, OfflineOptions, Stage, Step, Terms
+from ctrcl.methods.base import FeatureOptions, OfflineMethod, Step, Terms
 from ctrcl.models.students import Prediction
 
 
@@ -38,26 +38,54 @@ def cirkd_batch(student: Feature, teacher: TeacherFeature, temperature: float = 
     return torch.stack(terms).mean().to(student.dtype)
 
 
+class Queue(nn.Module):
+    """The last entries of every class: `rows` K S D, unit vectors, and `seen` K, how many ever entered.
+
+    An entry's place is its number modulo S, so a full queue gives up its oldest. Both are saved with the module.
+    """
+
+    rows: Tensor
+    seen: Tensor
+
+    def __init__(self, classes: int, slots: int, width: int, anchors: int) -> None:
+        super().__init__()
+        self.number = max(1, anchors // classes)
+        self.register_buffer("rows", torch.zeros(classes, slots, width))
+        self.register_buffer("seen", torch.zeros(classes, dtype=torch.long))
+
+    def anchors(self) -> tuple[Float[Tensor, "a d"], Bool[Tensor, "a"]]:
+        """As many entries of every class, drawn without repetition, and which of them are filled."""
+        slots = torch.arange(self.rows.shape[1], device=self.rows.device)
+        slot, filled = _drawn(slots < self.seen.unsqueeze(1), self.number)
+        return self.rows.take_along_dim(slot.unsqueeze(2), 1).flatten(0, 1), filled.flatten()
+
+    def push(self, rows: Float[Tensor, "k e d"], valid: Bool[Tensor, "k e"]) -> None:
+        """The valid rows take the next places; if they are more than the slots, the first of them.
+
+        Written with fixed shapes (an unused place gets its old entry back), so that a GPU need not wait for the counts.
+        """
+        slots = self.rows.shape[1]
+        order = valid.byte().sort(dim=1, descending=True, stable=True).indices[:, :slots]
+        number = valid.sum(1).clamp_max(order.shape[1])
+        step = torch.arange(order.shape[1], device=rows.device)
+        slot = ((self.seen.unsqueeze(1) + step) % slots).unsqueeze(2)
+        entry = rows.to(self.rows.dtype).take_along_dim(order.unsqueeze(2), 1)
+        used = (step < number.unsqueeze(1)).unsqueeze(2)
+        self.rows.scatter_(1, slot.expand_as(entry), entry.where(used, self.rows.take_along_dim(slot, 1)))
+        self.seen += number
+
+
 class ClassMemory(nn.Module):
     """Queues of the teacher's pixels and region means, one per class, and the student's projector to their width.
-
-    All of it is saved with the module: `pixels` K P D and `regions` K R D hold unit vectors, `pixels_seen` and
-    `regions_seen` count all that ever entered. An entry's place is its number modulo the length, so a full queue gives
-    up its oldest.
 
     Args:
         student_channels, teacher_channels: of the features; the teacher's is D.
         classes: K.
-        pixel_slots, region_slots: P and R.
+        pixel_slots, region_slots: length of the queues.
         pixel_anchors, region_anchors: how many to compare with, of all classes together.
         pushed: at most how many pixels of every image and class are stored.
         temperature: of both softmaxes; its square is no factor.
     """
-
-    pixels: Tensor
-    regions: Tensor
-    pixels_seen: Tensor
-    regions_seen: Tensor
 
     def __init__(
         self,
@@ -74,16 +102,14 @@ class ClassMemory(nn.Module):
     ) -> None:
         super().__init__()
         self.classes, self.pushed, self.temperature, self.ignore = classes, pushed, temperature, ignore
-        self.of_pixels, self.of_regions = (max(1, number // classes) for number in (pixel_anchors, region_anchors))
         self.project = nn.Sequential(
             nn.Conv2d(student_channels, teacher_channels, 1, bias=False),
             nn.BatchNorm2d(teacher_channels),
             nn.ReLU(),
             nn.Conv2d(teacher_channels, teacher_channels, 1, bias=False),
         )
-        for name, slots in (("pixels", pixel_slots), ("regions", region_slots)):
-            self.register_buffer(name, torch.zeros(classes, slots, teacher_channels))
-            self.register_buffer(f"{name}_seen", torch.zeros(classes, dtype=torch.long))
+        self.pixels = Queue(classes, pixel_slots, teacher_channels, pixel_anchors)
+        self.regions = Queue(classes, region_slots, teacher_channels, region_anchors)
 
     def forward(
         self, student: Feature, teacher: Float[Tensor, "b d y x"], target: Integer[Tensor, "b Y X"]
@@ -98,54 +124,25 @@ class ClassMemory(nn.Module):
         reduced = reduce_to(target, (own.shape[2], own.shape[3]))
         truth, counted = (each.flatten(2) for each in one_hot(reduced, self.classes, self.ignore, dtype))
         own, fixed = (unit(f.to(dtype), 1).flatten(2) for f in (self.project(own), fixed))
-        queues = (self.pixels, self.pixels_seen, self.of_pixels), (self.regions, self.regions_seen, self.of_regions)
-        terms = [self._term(own, fixed, counted.squeeze(1), *_anchors(*queue)) for queue in queues]
-        _push(self.pixels, self.pixels_seen, *_some_pixels(fixed, truth, self.pushed))
-        _push(self.regions, self.regions_seen, *_region_means(fixed, truth))
-        return terms[0].to(student.dtype), terms[1].to(student.dtype)
 
-    def _term(
-        self,
-        student: Float[Tensor, "b d n"],
-        teacher: Float[Tensor, "b d n"],
-        counted: Bool[Tensor, "b n"],
-        anchors: Float[Tensor, "a d"],
-        filled: Bool[Tensor, "a"],
-    ) -> Scalar:
-        lowest = torch.finfo(student.dtype).min  # of an empty slot, so that its share is 0
-        s, t = (
-            dots(anchors.to(f.dtype), f / self.temperature).where(filled.unsqueeze(1), lowest)
-            for f in (student, teacher)
-        )
-        return kd(s, t, valid=counted)
+        def term(queue: Queue) -> Scalar:
+            anchors, filled = queue.anchors()
+            lowest = torch.finfo(dtype).min  # of an empty slot, so that its share is 0
+            rows = (dots(anchors.to(dtype), f / self.temperature) for f in (own, fixed))
+            s, t = (similar.where(filled.unsqueeze(1), lowest) for similar in rows)
+            return kd(s, t, valid=counted.squeeze(1)).to(student.dtype)
 
+        terms = term(self.pixels), term(self.regions)
+        self._store(fixed, truth)
+        return terms
 
-@torch.no_grad()
-def _anchors(
-    queue: Float[Tensor, "k p d"], seen: Integer[Tensor, "k"], number: int
-) -> tuple[Float[Tensor, "a d"], Bool[Tensor, "a"]]:
-    """So many entries of every class, drawn without repetition, and which of them are filled."""
-    slots = torch.arange(queue.shape[1], device=queue.device)
-    slot, filled = _drawn(slots < seen.unsqueeze(1), number)
-    return queue.take_along_dim(slot.unsqueeze(2), 1).flatten(0, 1), filled.flatten()
-
-
-@torch.no_grad()
-def _some_pixels(
-    features: Float[Tensor, "b d n"], truth: Float[Tensor, "b k n"], number: int
-) -> tuple[Float[Tensor, "k e d"], Bool[Tensor, "k e"]]:
-    """Up to so many positions of every class, from every image."""
-    place, valid = _drawn(truth > 0, number)
-    rows = features.mT.unsqueeze(1).take_along_dim(place.unsqueeze(3), 2)  # b k number d
-    return rows.transpose(0, 1).flatten(1, 2), valid.transpose(0, 1).flatten(1)
-
-
-@torch.no_grad()
-def _region_means(
-    features: Float[Tensor, "b d n"], truth: Float[Tensor, "b k n"]
-) -> tuple[Float[Tensor, "k b d"], Bool[Tensor, "k b"]]:
-    """The mean of every class in every image, scaled to unit length (so the sum will do)."""
-    return unit(dots(truth, features.mT), 2).transpose(0, 1), truth.any(2).T
+    @torch.no_grad()
+    def _store(self, features: Float[Tensor, "b d n"], truth: Float[Tensor, "b k n"]) -> None:
+        """Some pixels of every class and image, and the unit mean of every class in every image (a sum will do)."""
+        place, valid = _drawn(truth > 0, self.pushed)
+        rows = features.mT.unsqueeze(1).take_along_dim(place.unsqueeze(3), 2)  # B K pushed D
+        self.pixels.push(rows.transpose(0, 1).flatten(1, 2), valid.transpose(0, 1).flatten(1))
+        self.regions.push(unit(dots(truth, features.mT), 2).transpose(0, 1), truth.any(2).T)
 
 
 def _drawn(eligible: Bool[Tensor, "*b n"], number: int) -> tuple[Integer[Tensor, "*b m"], Bool[Tensor, "*b m"]]:
@@ -155,55 +152,28 @@ def _drawn(eligible: Bool[Tensor, "*b n"], number: int) -> tuple[Integer[Tensor,
     return best.indices, best.values >= 0
 
 
-@torch.no_grad()
-def _push(
-    queue: Float[Tensor, "k p d"], seen: Integer[Tensor, "k"], rows: Float[Tensor, "k e d"], valid: Bool[Tensor, "k e"]
-) -> None:
-    """The valid rows take the next places of their queue; if they are more than it holds, the first of them.
-
-    Written with fixed shapes (an unused place gets its old entry back), so that a GPU need not wait for the counts.
-    """
-    order = valid.byte().sort(dim=1, descending=True, stable=True).indices[:, : queue.shape[1]]
-    number = valid.sum(1).clamp_max(order.shape[1])
-    step = torch.arange(order.shape[1], device=queue.device)
-    slot = ((seen.unsqueeze(1) + step) % queue.shape[1]).unsqueeze(2)
-    entry = rows.to(queue.dtype).take_along_dim(order.unsqueeze(2), 1)
-    used = (step < number.unsqueeze(1)).unsqueeze(2)
-    queue.scatter_(1, slot.expand_as(entry), entry.where(used, queue.take_along_dim(slot, 1)))
-    seen += number
-
-
 class CIRKD(OfflineMethod):
-    """KD, mini-batch relations, and pixel and region relations to a memory."""
-
-    label = "CIRKD"
     citation = "Yang et al.: Cross-image relational knowledge distillation, CVPR 2022"
     equation = "weights {weights} of KD, batch, pixels, regions"
     fidelity = "exact"
     soft_terms = ("kd",)
 
-    class Options(OfflineOptions):
-        """Weights of KD, batch, pixels and regions; the length of the queues, per class."""
-
+    class Options(FeatureOptions):
         weights: tuple[float, float, float, float] = (1.0, 1.0, 0.1, 0.1)
-        stages: tuple[Stage, ...] = Field((3,), min_length=1)
         temperature: float = Field(0.1, gt=0)
         pixels: int = Field(20_000, ge=1)
         regions: int = Field(2_000, ge=1)
 
     def stage_module(self, own: int, theirs: int) -> nn.Module:
-        """The memory of one stage."""
         o = self.options
         return ClassMemory(own, theirs, self.classes, o.pixels, o.regions, temperature=o.temperature)
 
     def terms(self, name: str, student: Prediction, teacher: Prediction, step: Step) -> Terms:
-        """`kd`, `batch`, `pixels`, `regions`."""
         soft = kd(student.log_probabilities, teacher.offered, valid=step.valid)
         found = (soft, *self.loss(name, student, teacher, step).unbind())
         names = ("kd", "batch", "pixels", "regions")
         return {n: w * term for n, w, term in zip(names, self.options.weights, found, strict=True)}
 
     def stage_loss(self, own: Tensor, theirs: Tensor, module: nn.Module, step: Step) -> Tensor:
-        """`cirkd_batch`, and pixels and regions against the memory."""
         batch = cirkd_batch(own, theirs, self.options.temperature)
         return torch.stack([batch, *module(own, theirs, step.target)])

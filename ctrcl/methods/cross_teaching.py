@@ -15,8 +15,6 @@ from ctrcl.methods.base import PAIRS, Method, Step, Terms
 
 
 class CrossTeaching(Method):
-    """lambda(t) Dice(p, argmax of the peer), lambda(t) = alpha exp(-5 (1 - t)^2)."""
-
     label = "Cross teaching"
     citation = "Luo et al.: Cross teaching between CNN and Transformer, MIDL 2022"
     equation = "{alpha} exp(-5 (1-t)²) Dice(p, argmax p_peer)"

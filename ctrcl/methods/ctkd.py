@@ -15,9 +15,6 @@ from ctrcl.models.students import Prediction
 
 
 class CTKD(OfflineMethod):
-    """tau^2 KL at tau = 1 + 20 sigmoid(theta), theta's gradient reversed."""
-
-    label = "CTKD"
     citation = "Li et al.: Curriculum temperature for knowledge distillation, AAAI 2023"
     equation = "{weight} τ² KL(p_t || p), τ learnt against it"
     fidelity = "exact"
@@ -33,6 +30,5 @@ class CTKD(OfflineMethod):
         self.temperatures = nn.ModuleDict({name: Temperature() for name in shape.widths})
 
     def terms(self, name: str, student: Prediction, teacher: Prediction, step: Step) -> Terms:
-        """`kd`."""
         tau = self.temperatures[name](ctkd_strength(step.epoch, self.options.epochs))
         return {"kd": self.options.weight * ctkd(student.log_probabilities, teacher.offered, tau, step.valid)}

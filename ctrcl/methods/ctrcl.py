@@ -8,16 +8,15 @@ TCSVT 2024, 10.1109/TCSVT.2024.3523316. RLCL (`losses/rectification.py`): fideli
 prediction only.
 """
 
-from typing import Any, Literal
+from typing import Any, ClassVar
 
-from pydantic import Field
 from torch import Tensor, nn
 
 from ctrcl.losses.class_aware import CategoryPerception, Perception, cfcl, perceive
 from ctrcl.losses.features import resize_to_match
-from ctrcl.losses.rectification import FACTORS, Factor, rectify
+from ctrcl.losses.rectification import rectify
 from ctrcl.losses.shapes import Maps, Target
-from ctrcl.methods.base import PAIRS, Shape, SoftLabelMethod, SoftLabelOptions, Stage, Step, Terms, Weight
+from ctrcl.methods.base import PAIRS, CTRCLOptions, Options, Shape, SoftLabelMethod, Step, Terms
 
 
 class CTRCL(SoftLabelMethod):
@@ -31,27 +30,16 @@ class CTRCL(SoftLabelMethod):
     equation = "{alpha} KL(p_peer^r || p) + {beta} L_cfcl (RLCL formula, CFCL interpretation)"
     fidelity = "interpretation"
 
-    class Options(SoftLabelOptions):
-        """`alpha` weighs RLCL, `beta` CFCL (0 leaves it out); stages count from 1 (stride 4) to 4 (stride 32)."""
-
-        factors: tuple[Factor, ...] = FACTORS
-        constant: float | None = Field(None, ge=0, le=1)
-        beta: float = Weight
-        variant: Literal["embedding", "response", "prototype"] = "embedding"
-        stages: tuple[Stage, ...] = Field((3, 4), min_length=1)
-        dimension: int = Field(64, ge=1)
+    Options: ClassVar[type[Options]] = CTRCLOptions
 
     def __init__(self, options: Any, shape: Shape):
         super().__init__(options, shape)
-        cpms = {}
+        self.cpms: Any = nn.ModuleDict()
         if options.beta > 0 and options.variant != "prototype":
-            for name, channels in shape.widths.items():
-                stages = (CategoryPerception(channels[s], shape.classes, options.dimension) for s in self.stages)
-                cpms[name] = nn.ModuleList(stages)
-        self.cpms: Any = nn.ModuleDict(cpms)
+            widths, width = shape.widths, options.dimension
+            self.cpms = self.per_stage(lambda n, s: CategoryPerception(widths[n][s], self.classes, width))
 
     def soft_label(self, logits: Maps, target: Target) -> Maps:
-        """The rectified label, equation 9."""
         o = self.options
         return rectify(logits, target, o.factors, o.constant, o.temperature).label
 

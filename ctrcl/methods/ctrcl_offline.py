@@ -6,13 +6,12 @@ supervision; the student's are aligned to them.
 
 from typing import Any, Literal
 
-from pydantic import Field
 from torch import nn
 
 from ctrcl.losses.class_aware import CategoryPerception, Perception, cfcl, perceive, supervise
 from ctrcl.losses.features import matched
-from ctrcl.losses.rectification import FACTORS, Factor, rectify
-from ctrcl.methods.base import OfflineMethod, SoftLabelOptions, Stage, Step, Terms, Weight, distillation_loss
+from ctrcl.losses.rectification import rectify
+from ctrcl.methods.base import CTRCLOptions, OfflineMethod, Step, Terms, distillation_loss
 from ctrcl.models.students import Prediction
 
 
@@ -25,19 +24,12 @@ class CTRCLOffline(OfflineMethod):
     fidelity = "ours"
     soft_terms = ("logits",)
 
-    class Options(SoftLabelOptions):
-        """`alpha` weighs RLCL, `beta` CFCL (0 leaves it out); stages count from 1 (stride 4) to 4 (stride 32)."""
+    class Options(CTRCLOptions):
+        """Options of CTRCL, and who teaches whom (as for every offline method)."""
 
-        factors: tuple[Factor, ...] = FACTORS
-        constant: float | None = Field(None, ge=0, le=1)
-        beta: float = Weight
-        variant: Literal["embedding", "response", "prototype"] = "embedding"
-        stages: tuple[Stage, ...] = Field((3, 4), min_length=1)
-        dimension: int = Field(64, ge=1)
         pairing: Literal["cross", "same"] = "cross"
 
     def stage_module(self, own: int, theirs: int) -> nn.Module:
-        """CPMs of student and teacher."""
         o = self.options
         if not o.beta or o.variant == "prototype":
             return nn.Identity()
@@ -45,7 +37,6 @@ class CTRCLOffline(OfflineMethod):
         return nn.ModuleDict(cpms | {"theirs": CategoryPerception(theirs, self.classes, o.dimension)})
 
     def terms(self, name: str, student: Prediction, teacher: Prediction, step: Step) -> Terms:
-        """`logits`, `alignment`, `supervision`, `supervision_teacher`."""
         o, terms = self.options, {}
         if o.alpha:
             label = rectify(teacher.offered, step.target, o.factors, o.constant, o.temperature).label

@@ -27,19 +27,13 @@ def cwd(student: Logits, teacher: Logits, temperature: float = 4.0, valid: Valid
 
 
 class CWD(OfflineMethod):
-    """T^2 / (B K) sum of KL over positions."""
-
-    label = "CWD"
     citation = "Shu et al.: Channel-wise knowledge distillation for dense prediction, ICCV 2021"
     equation = "{weight} T² KL(φ_t || φ) over positions, T = {temperature}"
     fidelity = "exact"
 
     class Options(OfflineOptions):
-        """Weight and temperature."""
-
         weight: float = Field(3.0, ge=0)
         temperature: float = Field(4.0, gt=0)
 
     def loss(self, name: str, student: Prediction, teacher: Prediction, step: Step) -> Tensor:
-        """`cwd`, over the pixels that count."""
         return cwd(student.logits, teacher.logits, self.options.temperature, step.valid)

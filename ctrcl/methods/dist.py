@@ -46,18 +46,12 @@ def _pearson(
 
 
 class DIST(OfflineMethod):
-    """T^2 [(1 - Pearson per pixel) + (1 - Pearson per class)]."""
-
-    label = "DIST"
     citation = "Huang et al.: Knowledge distillation from a stronger teacher, NeurIPS 2022"
     equation = "{weight} T² [(1 - r per pixel) + (1 - r per class)], T = {temperature}"
     fidelity = "exact"
 
     class Options(OfflineOptions):
-        """Weight and temperature."""
-
         temperature: float = Field(1.0, gt=0)
 
     def loss(self, name: str, student: Prediction, teacher: Prediction, step: Step) -> Tensor:
-        """`dist`, over the pixels that count."""
         return dist(student.log_probabilities, teacher.offered, self.options.temperature, step.valid)

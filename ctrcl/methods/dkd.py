@@ -46,9 +46,6 @@ def _decoupled(logits: Logits, index: Index) -> tuple[Float[Tensor, "b 2 *hw"], 
 
 
 class DKD(OfflineMethod):
-    """T^2 [alpha KL(b_t || b_s) + beta KL(q_t || q_s)], equation 7."""
-
-    label = "DKD"
     citation = "Zhao, Cui, Song, Qiu, Liang: Decoupled knowledge distillation, CVPR 2022"
     equation = "{weight} T² [{alpha} KL(b_t || b) + {beta} KL(q_t || q)], T = {temperature}"
     fidelity = "exact"
@@ -63,6 +60,5 @@ class DKD(OfflineMethod):
         temperature: float = Field(4.0, gt=0)
 
     def loss(self, name: str, student: Prediction, teacher: Prediction, step: Step) -> Tensor:
-        """`dkd`."""
         o = self.options
         return dkd(student.log_probabilities, teacher.offered, step.target, o.alpha, o.beta, o.temperature)

@@ -17,13 +17,9 @@ def dml(logits: Logits, target: Target | None = None, temperature: float = 1.0) 
 
 
 class DML(SoftLabelMethod):
-    """KL to the peer's softmax, equation 5."""
-
-    label = "DML"
     citation = "Zhang, Xiang, Hospedales, Lu: Deep mutual learning, CVPR 2018"
     equation = "{alpha} KL(p_peer || p)"
     fidelity = "exact"
 
     def soft_label(self, logits: Maps, target: Target) -> Maps:
-        """The softmax; the target is not used."""
         return dml(logits, target, self.options.temperature)

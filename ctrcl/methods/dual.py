@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from ctrcl.losses.divergence import kd
@@ -40,8 +40,6 @@ def multi_scale(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class DualDistillation(Method):
-    """The logits of both teachers and the Transformer's attention at several scales."""
-
     label = "Dual distillation (after Cui 2024)"
     citation = "Cui et al.: multi-scale learning via dual distillation, Medical Physics 2024"
     equation = "{alpha} mean KD of two teachers + {beta} MPD"
@@ -59,12 +57,9 @@ class DualDistillation(Method):
 
     def __init__(self, options: Any, shape: Shape):
         super().__init__(options, shape)
+        self.stages = list(range(4))
         theirs = shape.teachers[TRANSFORMER]
-        project = {
-            name: nn.ModuleList(Projection(own, their) for own, their in zip(widths, theirs, strict=True))
-            for name, widths in shape.widths.items()
-        }
-        self.project: Any = nn.ModuleDict(project)
+        self.project = self.per_stage(lambda n, s: Projection(shape.widths[n][s], theirs[s]))
 
     def forward(self, step: Step) -> Terms:
         """`kd_a`, `prior_a` and the same of b."""

@@ -12,7 +12,7 @@ from ctrcl.losses.divergence import kd
 from ctrcl.losses.features import attention_difference, dots, truth_on_grid, unit, widened
 from ctrcl.losses.shapes import Feature, Scalar, TeacherFeature
 from ctrcl.losses.targets import IGNORE
-from ctrcl.methods.base import OfflineMethod, OfflineOptions, Stage, Step, Terms
+from ctrcl.methods.base import FeatureOptions, OfflineMethod, Step, Terms
 from ctrcl.models.students import Prediction
 
 
@@ -44,29 +44,21 @@ def _region_affinity(features: Feature, truth: Float[Tensor, "b k n"]) -> Float[
 
 
 class EMKD(OfflineMethod):
-    """KD, importance maps and region affinity."""
-
-    label = "EMKD"
     citation = "Qin et al.: Efficient medical image segmentation based on KD, IEEE TMI 2021"
     equation = "weights {weights} of KD, importance maps, region affinity"
     fidelity = "exact"
     soft_terms = ("kd",)
 
-    class Options(OfflineOptions):
-        """Weights of KD, importance maps and region affinity."""
-
+    class Options(FeatureOptions):
         weights: tuple[float, float, float] = (0.1, 0.9, 0.9)
-        stages: tuple[Stage, ...] = Field((3,), min_length=1)
         temperature: float = Field(4.0, gt=0)
 
     def terms(self, name: str, student: Prediction, teacher: Prediction, step: Step) -> Terms:
-        """`kd`, `importance`, `regions`."""
         soft = kd(student.log_probabilities, teacher.offered, self.options.temperature, step.valid)
         found = (soft, *self.loss(name, student, teacher, step).unbind())
         names = ("kd", "importance", "regions")
         return {n: w * term for n, w, term in zip(names, self.options.weights, found, strict=True)}
 
     def stage_loss(self, own: Tensor, theirs: Tensor, module: nn.Module, step: Step) -> Tensor:
-        """`emkd_importance` and `emkd_region`."""
         region = emkd_region(own, theirs, step.target, self.classes)
         return torch.stack([emkd_importance(own, theirs), region])

@@ -7,27 +7,19 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ctrcl.losses.features import Projection, mean_squared_error
-from ctrcl.methods.base import OfflineMethod, OfflineOptions, Stage, Step
+from ctrcl.methods.base import FeatureOptions, OfflineMethod, Step
 
 
 class FitNet(OfflineMethod):
-    """Mean squared error of the projected feature."""
-
-    label = "FitNet"
     citation = "Romero et al.: FitNets: hints for thin deep nets, ICLR 2015"
     equation = "{weight} mean (r(F) - F_t)²"
     fidelity = "exact"
 
-    class Options(OfflineOptions):
-        """Weight and stages."""
-
+    class Options(FeatureOptions):
         weight: float = Field(10.0, ge=0)
-        stages: tuple[Stage, ...] = Field((3,), min_length=1)
 
     def stage_module(self, own: int, theirs: int) -> nn.Module:
-        """The regressor."""
         return Projection(own, theirs)
 
     def stage_loss(self, own: Tensor, theirs: Tensor, module: nn.Module, step: Step) -> Tensor:
-        """Mean squared error after the regressor."""
         return mean_squared_error(module(own), theirs)

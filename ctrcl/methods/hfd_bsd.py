@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from ctrcl.losses.divergence import softened
 from ctrcl.losses.features import Projection, matched, mean_squared_error
 from ctrcl.losses.shapes import Maps, Target, Valid
 from ctrcl.losses.targets import IGNORE, class_index
-from ctrcl.methods.base import PAIRS, Method, Shape, SoftLabelOptions, Stage, Step, Terms, distillation_loss
+from ctrcl.methods.base import OTHER, PAIRS, Method, Shape, SoftLabelOptions, Stages, Step, Terms, distillation_loss
 
 
 @torch.no_grad()
@@ -37,8 +37,6 @@ def better(own: Maps, peer: Maps, target: Target, cell: int = 1, ignore: int = I
 
 
 class HFDBSD(Method):
-    """Mimicry of stage 1, and KL to the peer's softmax where the peer is better."""
-
     label = "HFD + BSD (after Zhu 2023)"
     citation = "Zhu et al.: A good student is cooperative and reliable, ICCV 2023"
     equation = "{beta} ||F - F_peer||² + {alpha} KL(p_peer || p) where the peer is better"
@@ -50,14 +48,13 @@ class HFDBSD(Method):
         """`alpha` weighs the selective soft labels, `beta` the mimicry; regions of `cell` x `cell` pixels."""
 
         beta: float = Field(0.1, ge=0)
-        stages: tuple[Stage, ...] = Field((1,), min_length=1)
+        stages: Stages = (1,)
         cell: int = Field(16, ge=1)
 
     def __init__(self, options: Any, shape: Shape):
         super().__init__(options, shape)
         own = shape.widths
-        project = {n: nn.ModuleList(Projection(own[n][s], own[p][s]) for s in self.stages) for n, p in PAIRS}
-        self.project: Any = nn.ModuleDict(project)
+        self.project = self.per_stage(lambda n, s: Projection(own[n][s], own[OTHER[n]][s]))
 
     def forward(self, step: Step) -> Terms:
         """`mimicry_a`, `pixels_a`, `regions_a` and the same of b."""

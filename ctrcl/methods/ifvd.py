@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ctrcl.losses.features import dots, truth_on_grid, unit, widened
 from ctrcl.losses.shapes import Feature, Scalar, TeacherFeature
 from ctrcl.losses.targets import IGNORE, mean_where
-from ctrcl.methods.base import OfflineMethod, OfflineOptions, Stage, Step
+from ctrcl.methods.base import FeatureOptions, OfflineMethod, Step
 
 
 def ifvd(
@@ -36,19 +36,12 @@ def _variation(features: Feature, truth: Float[Tensor, "b k n"]) -> Float[Tensor
 
 
 class IFVD(OfflineMethod):
-    """mean (M_s - M_t)^2."""
-
-    label = "IFVD"
     citation = "Wang et al.: Intra-class feature variation distillation, ECCV 2020"
     equation = "{weight} mean (M - M_t)²"
     fidelity = "exact"
 
-    class Options(OfflineOptions):
-        """Weight and stages."""
-
+    class Options(FeatureOptions):
         weight: float = Field(20.0, ge=0)
-        stages: tuple[Stage, ...] = Field((3,), min_length=1)
 
     def stage_loss(self, own: Tensor, theirs: Tensor, module: nn.Module, step: Step) -> Tensor:
-        """`ifvd`."""
         return ifvd(own, theirs, step.target, self.classes)

@@ -13,19 +13,13 @@ from ctrcl.models.students import Prediction
 
 
 class KD(OfflineMethod):
-    """T^2 KL of the softened softmaxes, section 2."""
-
-    label = "KD"
     citation = "Hinton, Vinyals, Dean: Distilling the knowledge in a neural network, arXiv 1503.02531, 2015"
     equation = "{weight} T² KL(p_t || p), T = {temperature}"
     fidelity = "exact"
     soft_terms = ("kd",)
 
     class Options(OfflineOptions):
-        """Weight and temperature."""
-
         temperature: float = Field(2.0, gt=0)
 
     def loss(self, name: str, student: Prediction, teacher: Prediction, step: Step) -> Tensor:
-        """`kd`, over the pixels that count."""
         return kd(student.log_probabilities, teacher.offered, self.options.temperature, step.valid)

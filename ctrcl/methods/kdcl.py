@@ -79,9 +79,6 @@ FORMS: dict[str, Callable[..., Logits]] = {
 
 
 class KDCL(Method):
-    """T^2 KL of both students to one label at temperature T = 2."""
-
-    label = "KDCL"
     citation = "Guo et al.: Online knowledge distillation via collaborative learning, CVPR 2020"
     equation = "{alpha} T² KL(softmax(z_t / T) || p), T = {temperature}, one z_t for all ({form})"
     family = "collaborative"

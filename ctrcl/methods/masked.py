@@ -16,13 +16,10 @@ def masked(logits: Logits, target: Target, temperature: float = 1.0, ignore: int
 
 
 class Masked(SoftLabelMethod):
-    """DML without the pixels on which the peer is wrong."""
-
     label = "Masked DML"
     citation = "a control of ours"
     equation = "{alpha} KL(p_peer || p) where the peer is right"
     fidelity = "ours"
 
     def soft_label(self, logits: Maps, target: Target) -> Maps:
-        """The softmax, 0 for every class at wrong pixels."""
         return masked(logits, target, self.options.temperature)

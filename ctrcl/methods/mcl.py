@@ -19,7 +19,7 @@ from ctrcl.losses.features import dots, resize_to_match
 from ctrcl.losses.shapes import Scalar
 from ctrcl.losses.targets import IGNORE, mean_where, reduce_to, wide
 from ctrcl.methods import base
-from ctrcl.methods.base import Method, Shape, Stage, Step, Terms
+from ctrcl.methods.base import Method, Shape, Stages, Step, Terms
 
 
 class MutualContrast(NamedTuple):
@@ -85,21 +85,16 @@ def drawn(target: Tensor, classes: int, most: int) -> Tensor:
 
 
 class MCL(Method):
-    """Weighted VCL, soft VCL, ICL and soft ICL; both sides learn."""
-
-    label = "MCL"
     citation = "Yang, An, Cai, Xu: Mutual contrastive learning, AAAI 2022"
     equation = "weights {weights} of VCL, soft VCL, ICL, soft ICL"
     family = "collaborative"
     fidelity = "exact"
 
     class Options(base.Options):
-        """Weights of VCL, soft VCL, ICL and soft ICL, their temperatures, pixels of each class in a step."""
-
         weights: tuple[float, float, float, float] = (0.1, 1.0, 0.1, 1.0)
         temperature: float = Field(0.1, gt=0)
         kd_temperature: float = Field(3.0, gt=0)
-        stages: tuple[Stage, ...] = Field((3,), min_length=1)
+        stages: Stages = (3,)
         dimension: int = Field(128, ge=1)
         pixels: int = Field(32, ge=1)
 
@@ -110,8 +105,7 @@ class MCL(Method):
         def head(channels: int) -> nn.Module:
             return nn.Sequential(nn.Conv2d(channels, width, 1), nn.ReLU(), nn.Conv2d(width, width, 1))
 
-        heads = {n: nn.ModuleList(head(channels[s]) for s in self.stages) for n, channels in shape.widths.items()}
-        self.heads: Any = nn.ModuleDict(heads)
+        self.heads = self.per_stage(lambda n, s: head(shape.widths[n][s]))
 
     def forward(self, step: Step) -> Terms:
         """`vcl`, `soft_vcl`, `icl`, `soft_icl`: of both students together, means over stages."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ctrcl.losses.features import widened
 from ctrcl.losses.shapes import Feature, Scalar, TeacherFeature
-from ctrcl.methods.base import OfflineMethod, OfflineOptions, Stage, Step
+from ctrcl.methods.base import FeatureOptions, OfflineMethod, Step
 
 
 class MaskedGeneration(nn.Module):
@@ -46,24 +46,16 @@ def mgd(generated: Feature, teacher: TeacherFeature, alpha: float = 2e-5) -> Sca
 
 
 class MGD(OfflineMethod):
-    """alpha / B sum (G(M f(F)) - F_t)^2."""
-
-    label = "MGD"
     citation = "Yang et al.: Masked generative distillation, ECCV 2022"
     equation = "{weight} / B Σ (G(M f(F)) - F_t)²"
     fidelity = "exact"
 
-    class Options(OfflineOptions):
-        """The weight of its sum of squares, and the share of positions that is dropped."""
-
+    class Options(FeatureOptions):
         weight: float = Field(2e-5, ge=0)
-        stages: tuple[Stage, ...] = Field((3,), min_length=1)
         dropped: float = Field(0.75, ge=0, lt=1)
 
     def stage_module(self, own: int, theirs: int) -> nn.Module:
-        """The generator of one stage."""
         return MaskedGeneration(own, theirs, self.options.dropped)
 
     def stage_loss(self, own: Tensor, theirs: Tensor, module: nn.Module, step: Step) -> Tensor:
-        """`mgd` with its weight left to the term."""
         return mgd(module(own), theirs, alpha=1.0)

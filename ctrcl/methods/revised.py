@@ -25,18 +25,13 @@ def revised(logits: Logits, target: Target, eta: float = 0.8, temperature: float
 
 
 class LabelRevision(SoftLabelMethod):
-    """DML with revised labels."""
-
     label = "Label revision"
     citation = "Lan et al.: label revision for distillation, arXiv 2404.03693, 2024"
     equation = "{alpha} KL(p_peer, where wrong λ p_peer + (1-λ) y || p), λ = {eta} / (1 + p_top - p_y)"
     fidelity = "formula"
 
     class Options(SoftLabelOptions):
-        """Options of DML and eta."""
-
         eta: float = Field(0.8, ge=0, le=1)
 
     def soft_label(self, logits: Maps, target: Target) -> Maps:
-        """The revised label."""
         return revised(logits, target, self.options.eta, self.options.temperature)

@@ -18,7 +18,7 @@ from ctrcl.losses.adversarial import SLOPE, frozen
 from ctrcl.losses.features import dots, widened
 from ctrcl.losses.shapes import Feature, Logits, Scalar, TeacherFeature, Valid
 from ctrcl.losses.targets import wide
-from ctrcl.methods.base import OfflineMethod, OfflineOptions, Shape, Stage, Step, Terms
+from ctrcl.methods.base import FeatureOptions, OfflineMethod, Shape, Step, Terms
 from ctrcl.models.students import Prediction
 
 
@@ -93,19 +93,13 @@ def wgan_generator(critic: nn.Module, fake: Feature) -> Scalar:
 
 
 class SKD(OfflineMethod):
-    """Pixel-wise, pair-wise and holistic terms."""
-
-    label = "SKD"
     citation = "Liu et al.: Structured knowledge distillation for semantic segmentation, CVPR 2019"
     equation = "weights {weights} of pixels, pairs, WGAN-GP"
     fidelity = "exact"
     soft_terms = ("pixels",)
 
-    class Options(OfflineOptions):
-        """Weights of the pixels, of the pairs and of the critic."""
-
+    class Options(FeatureOptions):
         weights: tuple[float, float, float] = (10.0, 0.5, 0.1)
-        stages: tuple[Stage, ...] = Field((3,), min_length=1)
         scale: float = Field(0.5, gt=0, le=1)
 
     def __init__(self, options: Any, shape: Shape):
@@ -113,7 +107,6 @@ class SKD(OfflineMethod):
         self.critics = nn.ModuleDict({name: Critic(shape.classes) for name in shape.widths})
 
     def terms(self, name: str, student: Prediction, teacher: Prediction, step: Step) -> Terms:
-        """`pixels`, `pairs`, `holistic` and `critic`."""
         pixel, pair, holistic = self.options.weights
         return {
             "pixels": pixel * skd_pixel(student.log_probabilities, teacher.offered, step.valid),
@@ -123,5 +116,4 @@ class SKD(OfflineMethod):
         }
 
     def stage_loss(self, own: Tensor, theirs: Tensor, module: nn.Module, step: Step) -> Tensor:
-        """`skd_pair`."""
         return skd_pair(own, theirs, self.options.scale)

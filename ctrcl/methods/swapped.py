@@ -22,13 +22,10 @@ def swapped(logits: Logits, target: Target, temperature: float = 1.0, ignore: in
 
 
 class LabelSwap(SoftLabelMethod):
-    """DML with swapped labels."""
-
     label = "Label swap"
     citation = "label augmentation, as in knowledge adjustment"
     equation = "{alpha} KL(p_peer, where wrong with p_top and p_y swapped || p)"
     fidelity = "formula"
 
     def soft_label(self, logits: Maps, target: Target) -> Maps:
-        """The swapped label."""
         return swapped(logits, target, self.options.temperature)

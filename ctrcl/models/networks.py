@@ -1,4 +1,4 @@
-"""Existing segmentation networks from MONAI, whole, behind the face of our students: logits and four feature maps.
+"""MONAI's segmentation networks with the interface of our students: logits and four feature maps.
 
 Cardoso et al.: "MONAI: an open-source framework for deep learning in healthcare", arXiv 2211.02701. Each network brings
 its own decoder. `width` w scales it: 64 is near the published size, 32 suits a laptop (parameters for w = 64; 32).
@@ -12,8 +12,8 @@ its own decoder. `width` w scales it: 64 is near the published size, 32 suits a 
 | monai/UNETR             | Transformer | Hatamizadeh, WACV 2022     | features w/4, hidden 4w        | 10.8 M; 2.8 M |
 
 The maps are what the encoder hands on at strides 4, 8, 16 and 32; UNet++ and UNETR end at stride 16, so theirs are at
-2, 4, 8 and 16. Batch norm throughout, as in our decoder: an instance norm has no answer for the one position that an
-image of 32 pixels leaves at stride 32. Modules that MONAI builds and never calls are taken out.
+2, 4, 8 and 16. Batch norm throughout, as in our decoder: InstanceNorm is undefined on the 1 x 1 map that
+an image of 32 pixels has at stride 32. Modules that MONAI builds and never calls are removed.
 """
 
 from typing import Any
@@ -28,7 +28,7 @@ DIVISOR = 32  # the coarsest stride
 
 
 class Network(nn.Module):
-    """A segmentation network that also shows what some of its modules say; `widths` are the channels of its maps.
+    """A segmentation network that also returns the outputs of some of its modules; `widths` are their channels.
 
     Args:
         network: one of `NETWORKS`.
@@ -49,15 +49,15 @@ class Network(nn.Module):
         seen: dict[str, Any] = {}
 
         def look(tap: str) -> Any:
-            return self.whole.get_submodule(tap).register_forward_hook(lambda _, __, said: seen.update({tap: said}))
+            return self.whole.get_submodule(tap).register_forward_hook(lambda _, __, output: seen.update({tap: output}))
 
         hooks = [look(tap) for tap in self.taps]  # for this call alone, so that nothing is held between calls
         try:
-            said = self.whole(images)
+            output = self.whole(images)
         finally:
             for hook in hooks:
                 hook.remove()
-        logits = said[-1] if isinstance(said, list) else said
+        logits = output[-1] if isinstance(output, list) else output
         maps = [seen[tap] for tap in self.taps]
         return logits, maps if len(maps) > 1 else maps[0][1:]  # one tap: all hidden states, from stride 2 on
 
