@@ -242,15 +242,10 @@ def _resolved(name: str, values: Any, shared: dict[str, Any]) -> Any:
     if not isinstance(values, dict) or "options" in values:  # resolved already
         return values
     own = {key: value for key, value in values.items() if key in OWN}
-    collaborative = own.get("family") == "collaborative"
-    inherited = {
-        "balance": shared.get("balance") if collaborative else "constant",
-        "cross_entropy": 1.0,
-        "seeds": shared.get("seeds"),
-        "teacher": None,
-    }
-    merged = {key: _merged(shared.get(key), own.pop(key, {})) for key in ("students", "training")}
     options = {key: value for key, value in values.items() if key not in OWN}
+    balance = shared.get("balance") if own.get("family") == "collaborative" else "constant"
+    inherited = {"balance": balance, "cross_entropy": 1.0, "seeds": shared.get("seeds"), "teacher": None}
+    merged = {key: _merged(shared.get(key), own.pop(key, {})) for key in ("students", "training")}
     return {"name": name, **inherited, **own, **merged, "options": options}
 
 

@@ -182,15 +182,13 @@ def test_gradients_are_those_of_finite_differences():
 def test_an_ignored_batch_costs_nothing_and_is_not_remembered():
     module = memory()
     module(*batch(1))
-    before = [
-        buffer.clone() for buffer in (module.pixels.rows, module.regions.rows, module.pixels.seen, module.regions.seen)
-    ]
+    before = [buffer.clone() for buffer in (*module.pixels.buffers(), *module.regions.buffers())]
     s, t, _ = batch()
     terms = module(s.requires_grad_(), t, torch.full((3, 8, 8), 255))
     sum(terms).backward()
     assert [term.item() for term in terms] == [0, 0]
     assert not s.grad.any()
-    after = module.pixels.rows, module.regions.rows, module.pixels.seen, module.regions.seen
+    after = *module.pixels.buffers(), *module.regions.buffers()
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 

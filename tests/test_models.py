@@ -176,7 +176,7 @@ def test_the_price_of_an_image_is_the_operations_of_its_convolutions():
 
 
 def test_whole_networks_start_at_random():
-    with pytest.raises(UserError, match="monai/UNet has no pretrained weights; set `pretrained: false`"):
+    with pytest.raises(UserError, match="monai/UNet has no pretrained weights; choose a timm network"):
         Student(Design("monai/UNet", 1, 2, 64, 16), pretrained=True)
 
 

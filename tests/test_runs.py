@@ -1,5 +1,6 @@
 """A run is resumed to the same bytes, never from something else, and says in one line what stopped it."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -13,8 +14,8 @@ import pytest
 import smoke
 from filelock import FileLock
 
+from ctrcl import config
 from ctrcl.engine import run as runs
-from ctrcl.engine.run import RunPaths
 from ctrcl.io import COLUMNS, UserError, read_json
 
 LONG = ["training.epochs=3", "training.steps_per_epoch=15", "machine.checkpoint_seconds=0.2"]
@@ -29,13 +30,19 @@ def outputs(folder: Path) -> dict[str, bytes]:
     }
 
 
+def train(folder, experiment="ctrcl"):
+    """As `ctrcl train phantom-cardiac EXPERIMENT` in that folder; the workers are those of this process."""
+    with contextlib.chdir(folder):
+        settings = config.load()
+        runs.train(settings, [("phantom-cardiac", settings.experiment(experiment))])
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A project whose run was never interrupted."""
     folder = tmp_path_factory.mktemp("whole")
     smoke.project(folder, LONG)
-    done = smoke.command(*RUN, cwd=folder)
-    assert done.returncode == 0, done.stderr
+    train(folder)
     return folder
 
 
@@ -52,8 +59,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(whole, tmp_path):
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "results/smoke/cases").exists()
-    again = smoke.command(*RUN, cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
+    train(tmp_path)
     assert outputs(tmp_path) == outputs(whole)
     assert not list((tmp_path / "artifacts/checkpoints").iterdir())
 
@@ -72,30 +78,34 @@ def copy(whole, tmp_path):
     return Path(shutil.copytree(whole, tmp_path / "copy", symlinks=True))
 
 
-def test_what_is_trained_already_is_only_evaluated_anew(whole, copy):
+def test_what_is_trained_already_is_only_evaluated_anew(whole, copy, capsys):
     """As after a change of the metrics: DVC has removed the rows, and weights and label maps are still there."""
     (copy / "results/smoke/cases/phantom-cardiac/ctrcl.csv").unlink()
-    done = smoke.command(*RUN, cwd=copy)
-    assert done.returncode == 0, done.stderr
-    assert "trained already" in done.stderr
+    train(copy)
+    assert "trained already" in capsys.readouterr().err
     assert outputs(copy) == outputs(whole)
+
+
+def test_rows_that_were_changed_are_computed_again_from_the_label_maps(whole, copy):
+    path = copy / "results/smoke/cases/phantom-cardiac/ctrcl.csv"
+    path.write_text(path.read_text().replace("0.", "1.", 1))
+    train(copy)
+    assert outputs(copy) == outputs(whole)
+
+
+def test_nothing_is_computed_where_nothing_is_missing(copy, monkeypatch):
+    monkeypatch.chdir(copy)
+    settings = config.load()
+    assert runs.Run(settings, "phantom-cardiac", settings.experiment("ctrcl")).left() == []
 
 
 @pytest.mark.parametrize("part", ["weights/*/*/*/seed0-a.safetensors", "predictions/*/*/*/seed0-mae.csv"])
-def test_what_is_damaged_is_trained_again(whole, copy, part):
+def test_what_is_damaged_is_trained_again(whole, copy, part, capsys):
     (path,) = (copy / "artifacts").glob(part)
     path.write_bytes(path.read_bytes()[:-9])
-    done = smoke.command(*RUN, cwd=copy)
-    assert done.returncode == 0, done.stderr
-    assert "trained already" not in done.stderr
+    train(copy)
+    assert "trained already" not in capsys.readouterr().err
     assert outputs(copy) == outputs(whole)
-
-
-def test_metrics_from_the_kept_label_maps_are_the_rows_again(copy):
-    before = outputs(copy)
-    done = smoke.command("evaluate", *RUN[1:], cwd=copy)
-    assert done.returncode == 0, done.stderr
-    assert outputs(copy) == before
 
 
 def test_mae_is_that_of_the_probabilities_on_the_original_grid(whole, monkeypatch):
@@ -125,7 +135,6 @@ def test_mae_is_that_of_the_probabilities_on_the_original_grid(whole, monkeypatc
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # NumPy leaves a damaged archive open
 def test_label_maps_that_cannot_be_read_are_named(copy, monkeypatch):
-    from ctrcl import config
     from ctrcl.data.preparation import Prepared
     from ctrcl.engine import evaluate as evaluation
 
@@ -139,13 +148,13 @@ def test_label_maps_that_cannot_be_read_are_named(copy, monkeypatch):
         evaluation.evaluate(places.predictions, Prepared(places.prepared), about, students)
 
 
-def test_label_maps_that_the_run_did_not_leave_are_not_evaluated(copy):
+def test_label_maps_that_the_run_did_not_leave_are_not_evaluated(copy, monkeypatch):
     (path,) = (copy / "artifacts/predictions").glob("*/*/*/seed0-b.npz")
     path.write_bytes(path.read_bytes()[:100])
-    before = outputs(copy)
-    done = smoke.command("evaluate", *RUN[1:], cwd=copy)
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert "is not what the run of results/smoke/runs/phantom-cardiac/ctrcl.json left" in done.stderr
+    monkeypatch.chdir(copy)
+    settings, before = config.load(), outputs(copy)
+    with pytest.raises(UserError, match=r"is not what the run of .*ctrcl\.json left"):
+        runs.evaluate_run(runs.Run(settings, "phantom-cardiac", settings.experiment("ctrcl")))
     assert outputs(copy) == before
 
 
@@ -162,49 +171,56 @@ def test_provenance_names_settings_data_code_versions_and_cost(whole):
     assert set(record["source"]) == {"commit", "clean"}
 
 
-def key(settings, experiment="ctrcl", manifest="x"):
-    return runs.run_key(settings, "phantom-cardiac", settings.experiment(experiment), manifest)
+def key(folder, experiment="ctrcl"):
+    with contextlib.chdir(folder):
+        settings = config.load()
+        return runs.Run(settings, "phantom-cardiac", settings.experiment(experiment)).key
 
 
 @pytest.mark.parametrize("change", ["training.epochs=4", "machine.threads=2", "experiments.ctrcl.alpha=2"])
 def test_another_setting_is_another_run(tmp_path, change):
     (tmp_path / "one").mkdir(), (tmp_path / "other").mkdir()
-    one = smoke.project(tmp_path / "one")
-    change = ("+" if "alpha" in change else "") + change
-    other = smoke.project(tmp_path / "other", [change])
-    assert key(one) != key(other)
-    assert key(one) != key(one, manifest="y")
+    smoke.project(tmp_path / "one")
+    smoke.project(tmp_path / "other", [("+" if "alpha" in change else "") + change])
+    assert key(tmp_path / "one") != key(tmp_path / "other")
+
+
+def test_other_data_are_another_run(tmp_path):
+    smoke.project(tmp_path)
+    before, (manifest,) = key(tmp_path), tmp_path.glob("artifacts/prepared/*/*/manifest.json")
+    manifest.write_text(manifest.read_text() + " ")
+    assert key(tmp_path) != before
 
 
 def test_equal_options_under_another_name_are_another_run(tmp_path):
-    chosen = smoke.project(tmp_path, ["+experiments.twin={method: ctrcl}"])
-    assert key(chosen) != key(chosen, "twin")
+    smoke.project(tmp_path, ["+experiments.twin={method: ctrcl}"])
+    assert key(tmp_path) != key(tmp_path, "twin")
 
 
-def test_a_seed_that_another_process_works_on_is_refused(tmp_path):
-    chosen, folder = smoke.project(tmp_path), tmp_path / "seed0"
-    folder.mkdir()
-    with FileLock(folder / "lock"), pytest.raises(UserError, match="another process still works in"):
-        runs._seed((chosen, "phantom-cardiac", "ctrcl", 0, RunPaths("smoke", "phantom-cardiac").prepared, folder))
+def test_a_seed_that_another_process_works_on_is_refused(tmp_path, monkeypatch):
+    settings = smoke.project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    run = runs.Run(settings, "phantom-cardiac", settings.experiment("ctrcl"))
+    run.folder(0).mkdir(parents=True)
+    with FileLock(run.folder(0) / "lock"), pytest.raises(UserError, match="another process still works in"):
+        runs.train_seed(run, 0)
 
 
-def test_what_a_device_says_is_one_line_with_the_rest_in_a_file(tmp_path):
+def test_an_error_of_a_device_is_one_line_with_the_rest_in_a_file(tmp_path):
     import torch
 
     if torch.cuda.is_available():
         pytest.skip("there is a GPU: nothing to complain of")
     smoke.project(tmp_path, ["machine.accelerator=gpu"])
-    done = smoke.command(*RUN, cwd=tmp_path)
-    assert done.returncode == 2
-    assert "gpu" in done.stderr.splitlines()[-1].lower()
+    with pytest.raises(UserError, match=r"(?i)gpu.*error\.txt"):
+        train(tmp_path)
     assert list(tmp_path.glob("artifacts/checkpoints/*/seed0/error.txt"))
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_name_of_its_term(tmp_path):
     smoke.project(tmp_path, ["training.learning_rate=1e30", "training.epochs=10"])
-    done = smoke.command("train", "phantom-cardiac", "alone", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "the loss term seg_" in done.stderr.splitlines()[-1]
+    with pytest.raises(UserError, match="the loss term seg_"):
+        train(tmp_path, "alone")
     assert not (tmp_path / "results/smoke/cases").exists()
 
 

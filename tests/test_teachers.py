@@ -1,15 +1,13 @@
 """Frozen teachers: trained by their own stage, checked again before anybody learns from them."""
 
+import contextlib
 import shutil
 
-import pandas as pd
 import pytest
 import smoke
 import torch
 
 from ctrcl import config, methods
-from ctrcl.data.preparation import Prepared
-from ctrcl.engine import infer as inference
 from ctrcl.engine import run as runs
 from ctrcl.engine import train as training
 from ctrcl.engine.plan import plan
@@ -25,10 +23,8 @@ def project(tmp_path_factory):
     """A project whose teachers and whose pupils (KD) are trained."""
     folder = tmp_path_factory.mktemp("project")
     chosen = smoke.project(folder, ["seeds=[0,1]", "students.width=8"])
-    for experiment in ("teachers", "kd"):
-        done = smoke.command("train", DATASET, experiment, cwd=folder)
-        assert done.returncode == 0, done.stderr
-        (folder / f"{experiment}.log").write_text(done.stderr)
+    with contextlib.chdir(folder):
+        runs.train(chosen, [(DATASET, chosen.experiment(name)) for name in ("kd", "teachers")])  # teachers first
     return folder, chosen
 
 
@@ -50,7 +46,7 @@ def paths_of(project, experiment, monkeypatch):
 def test_the_record_says_which_weights_taught(project, monkeypatch):
     place = paths_of(project, "kd", monkeypatch)
     weights = sorted(RunPaths("smoke", DATASET, "teachers").weights.glob("*.safetensors"))
-    assert read_json(place.record)["identity"]["teacher"] == runs.sha256(*weights)
+    assert read_json(place.record)["identity"]["teacher"] == runs.sha256(*weights)  # so another teacher is another run
     assert "teacher" not in read_json(RunPaths("smoke", DATASET, "teachers").record)["identity"]
 
 
@@ -65,33 +61,22 @@ def test_every_seed_learns_from_the_teacher_of_its_seed(project, monkeypatch):
             assert not any(parameter.requires_grad for parameter in teacher.student.parameters())
 
 
-def test_a_teacher_with_another_score_than_its_stage_reported_teaches_nobody(project, monkeypatch, tmp_path):
-    place = paths_of(project, "teachers", monkeypatch)
-    job = job_of(project, 0, place.weights, teachers=place.weights)
-    rows = pd.read_csv(place.cases)
-    rows["dsc"] = (rows["dsc"] + 0.01).clip(upper=1)
-    rows.to_csv(tmp_path / "teachers.csv", index=False)
-    with pytest.raises(UserError, match=r"teacher a of teachers .* has DSC"):
-        inference.confirm_teachers(training.teachers_of(job), tmp_path / "teachers.csv", 0, Prepared(job.prepared))
+def test_weights_that_are_not_those_of_the_teachers_run_teach_nobody(project, monkeypatch):
+    path = paths_of(project, "teachers", monkeypatch).weight_files()[0]
+    stored = path.read_bytes()
+    path.write_bytes(stored[:-1] + bytes([stored[-1] ^ 1]))
+    try:
+        with pytest.raises(UserError, match="are not the weights that teachers left"):
+            runs.Run(project[1], DATASET, project[1].experiment("kd"))
+    finally:
+        path.write_bytes(stored)
 
 
 def test_a_pupil_without_its_teacher_is_refused(monkeypatch, tmp_path):
     chosen = smoke.project(tmp_path)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="kd learns from teachers; run `ctrcl train phantom-cardiac teachers` first"):
-        runs.train(chosen, DATASET, "kd")
-
-
-def test_another_teacher_is_another_run(project, monkeypatch):
-    place = paths_of(project, "teachers", monkeypatch)
-    before = runs.run_key(project[1], DATASET, project[1].experiment("kd"), "data")
-    path = sorted(place.weights.glob("*.safetensors"))[0]
-    kept = path.read_bytes()
-    path.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
-    try:
-        assert runs.run_key(project[1], DATASET, project[1].experiment("kd"), "data")["teacher"] != before["teacher"]
-    finally:
-        path.write_bytes(kept)
+        runs.train(chosen, [(DATASET, chosen.experiment("kd"))])
 
 
 class Stopped(Exception):
@@ -101,7 +86,7 @@ class Stopped(Exception):
 @pytest.mark.parametrize("experiment", ["cirkd", "mgd", "ctkd", "skd", "mcl"])
 def test_methods_that_draw_or_remember_resume_to_the_same_weights(project, monkeypatch, tmp_path, experiment):
     folder = paths_of(project, "teachers", monkeypatch).weights
-    chosen = parsed("machine.checkpoint_seconds=1e-6")
+    chosen = parsed("machine.checkpoint_seconds=1e-6", "+experiments.cirkd.pixels=200", "+experiments.cirkd.regions=20")
     teachers = folder if chosen.experiment(experiment).teacher else None
     whole, cut = (job_of((None, chosen), 0, tmp_path / n, experiment, teachers) for n in ("w", "c"))
     steps = iter(range(10))
@@ -128,8 +113,7 @@ def test_pupils_are_trained_the_same_twice(project, monkeypatch):
     place = paths_of(project, "kd", monkeypatch)
     first, before = place.cases.read_bytes(), place.checksums()
     shutil.rmtree(place.weights)
-    done = smoke.command("train", DATASET, "kd", cwd=project[0])
-    assert done.returncode == 0, done.stderr
+    runs.train(project[1], [(DATASET, project[1].experiment("kd"))])
     assert place.cases.read_bytes() == first
     assert place.checksums() == before
 

@@ -137,7 +137,7 @@ def _fit(fabric: lightning_fabric.Fabric, job: Job, report: Callable[[int], None
     state = State(job.folder / "checkpoint.pt", module, optimizer)
     state.resume(fabric.device)
     report(state.step)
-    saved = time.perf_counter()
+    saved = begun
     while state.step < steps:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(state.step, steps, plan)
@@ -201,6 +201,8 @@ def _resident_peak(reset: bool = False) -> float:
 class State:
     """What a run knows between two steps; written to and read from its checkpoint."""
 
+    VALUES = ("step", "seconds", "sums", "curves")
+
     def __init__(self, path: Path, module: TrainingModule, optimizer: torch.optim.Optimizer):
         self.path, self.module, self.optimizer = path, module, optimizer
         self.step, self.seconds = 0, 0.0
@@ -215,24 +217,15 @@ class State:
         self.module.load_state_dict(saved["module"])
         self.optimizer.load_state_dict(saved["optimizer"])
         torch.set_rng_state(saved["random"].cpu())
-        self.step, self.seconds, self.sums, self.curves = (
-            saved[name] for name in ("step", "seconds", "sums", "curves")
-        )
+        vars(self).update({name: saved[name] for name in self.VALUES})
 
     def save(self, seconds: float) -> None:
         """Write the checkpoint atomically."""
         self.check()
-        state = {
-            "module": self.module.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "random": torch.get_rng_state(),
-            "step": self.step,
-            "seconds": self.seconds + seconds,
-            "sums": self.sums,
-            "curves": self.curves,
-        }
+        values = {name: getattr(self, name) for name in self.VALUES} | {"seconds": self.seconds + seconds}
+        values |= {"module": self.module.state_dict(), "optimizer": self.optimizer.state_dict()}
         with replacing(self.path) as draft, open(draft, "wb") as file:
-            torch.save(state, file)
+            torch.save(values | {"random": torch.get_rng_state()}, file)
 
     def add(self, terms: dict[str, Tensor]) -> None:
         """Count a step and add its terms to the epoch's sums."""
@@ -244,10 +237,8 @@ class State:
         """A term that is not finite stops the run."""
         for name, total in self.sums.items():
             if not torch.isfinite(torch.as_tensor(total)).all():
-                raise UserError(
-                    f"the loss term {name} is not finite by step {self.step}; lower training.learning_rate, or use "
-                    f"machine.precision 32-true"
-                )
+                advice = "lower training.learning_rate, or use machine.precision 32-true"
+                raise UserError(f"the loss term {name} is not finite by step {self.step}; {advice}")
 
     def close_epoch(self, epoch: int, steps: int, validation: dict[str, float]) -> None:
         """One row of the curves: mean of every term, validation DSC, agreement."""

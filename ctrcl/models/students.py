@@ -80,7 +80,9 @@ class Student(nn.Module):
         super().__init__()
         self.design = design
         if design.network in NETWORKS:
-            _refuse_parts(design, pretrained)
+            if pretrained or design.decoder != "light":
+                wrong = "has no pretrained weights" if pretrained else f"has its own decoder, not {design.decoder!r}"
+                raise UserError(f"{design.network} {wrong}; choose a timm network, or change the settings")
             self.network = Network(design.network, design.channels, design.classes, design.size, design.width)
             self.widths = self.network.widths
         else:
@@ -118,16 +120,6 @@ class Teacher:
     def __call__(self, images: Float[Tensor, "b c h w"]) -> Prediction:
         """The student's prediction, a constant."""
         return self.student(images)
-
-
-def _refuse_parts(design: Design, pretrained: bool) -> None:
-    """A network from MONAI is whole and starts at random."""
-    if pretrained:
-        raise UserError(
-            f"{design.network} has no pretrained weights; set `pretrained: false`, or choose a timm network"
-        )
-    if design.decoder != "light":
-        raise UserError(f"{design.network} has its own decoder, not {design.decoder!r}; choose a timm network")
 
 
 def save(student: Student, path: Path, about: dict[str, Any]) -> None:
