@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.ndimage import binary_dilation
 
-from ctrcl.engine.metrics import measure, overlap, surface_distances
+from ctrcl.engine.metrics import measure, surface_distances
 from ctrcl.io import UserError
 
 PAGE = (Path(__file__).parent.parent / "docs" / "metrics.md").read_text()
@@ -244,7 +244,6 @@ def test_the_examples_of_the_page_hold(prediction, truth, spacing, expected):
     found = measure(prediction, truth, spacing)
     for name, cell in expected.items():
         assert found[name] == pytest.approx(number(cell), nan_ok=True), name
-    assert found["dsc"] == pytest.approx(overlap(prediction, truth))
 
 
 EMPTY, FULL = np.zeros((4, 4), bool), np.ones((4, 4), bool)
@@ -290,7 +289,7 @@ def test_a_spacing_that_cannot_be_is_refused(measured, spacing, prediction):
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("measured", [surface_distances, overlap, lambda one, other: measure(one, other, None)])
+@pytest.mark.parametrize("measured", [surface_distances, lambda one, other: measure(one, other, None)])
 def test_masks_of_two_shapes_are_refused(measured):
     for other in (FULL[:2], FULL[:1], FULL[None]):  # the last two would broadcast
         with pytest.raises(UserError, match="differ in shape") as refused:
