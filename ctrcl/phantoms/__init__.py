@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ctrcl.data import split
+from ctrcl.data import get
 from ctrcl.io import UserError, replacing
 from ctrcl.phantoms import abdomen, cardiac, polyp
 from ctrcl.phantoms.shapes import write_jpeg, write_nifti
@@ -67,7 +67,7 @@ def draw_case(name: str, folder: Path, id: str) -> None:
 
 def draw(name: str, folder: Path) -> None:
     """Draw every case of the set's split into `folder`, which it replaces when all are drawn."""
-    cases = {number(id): id for ids in split(name).values() for id in ids}
+    cases = {number(id): id for ids in get(name).parts().values() for id in ids}
     with replacing(folder) as draft:
         for id in cases.values():
             draw_case(name, draft, id)
