@@ -406,7 +406,7 @@ PAIRS = {  # near-duplicates within the training images of Kvasir-SEG
 
 
 def test_near_duplicates_of_kvasir_stay_in_one_part():
-    part_of = {id: part for part, ids in datasets.split("kvasir-seg").items() for id in ids}
+    part_of = {id: part for part, ids in datasets.get("kvasir-seg").parts().items() for id in ids}
     assert all(part_of[a] == part_of[b] for a, b in PAIRS)
 
 

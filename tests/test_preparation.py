@@ -24,7 +24,7 @@ def few(tmp_path_factory):
     """The first cases of every phantom set, drawn to a folder, and benchmarks whose splits name only these."""
     folder, benchmarks = tmp_path_factory.mktemp("drawn"), {}
     for name in phantoms.SETS:
-        whole = datasets.split(name)
+        whole = datasets.get(name).parts()
         split = {"train": whole["train"][:4], "validation": [], "test": whole["test"][:2]}
         for id in {id for part in split.values() for id in part}:
             phantoms.draw_case(name, folder / name, id)
@@ -48,7 +48,7 @@ def test_arrays_hold_the_cases_in_the_splits_order(few, tmp_path, name):
             assert np.array_equal(data.images(part)[mine], piece.images)
             assert np.array_equal(data.labels(part)[mine], piece.labels)
             assert part == "train" or np.array_equal(data.truth(case), original.label)
-    assert data.images("train").shape[1:] == (benchmark.channels, 32, 32)
+    assert data.images("train").shape[1:] == (1 if benchmark.volumes else 3, 32, 32)
     assert data.manifest["classes"] == list(benchmark.classes)
     assert data.manifest["sha256"]["test.truth.npy"] == sha256(tmp_path / "out" / "test.truth.npy")
 

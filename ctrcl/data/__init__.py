@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -47,25 +46,18 @@ class Case:
     spacing: tuple[float, ...] | None = None
 
 
-def from_bytes(image: Any) -> Any:
-    """A photograph, H W 3 uint8, as float32 in [0, 1]."""
-    return image.astype("float32") / 255
-
-
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """A data set; the defaults fit colour photographs.
+    """A data set of colour photographs or of volumes.
 
     Attributes:
         name: as in settings and results; `get` fills it in, and `reader`.
         reader: the reader's source file, relative to the project.
         classes: names by index, background first.
         colours: one hex colour a class, background included, distinguishable by colour-blind readers.
-        channels: of the image.
-        volumes: cases are X Y Z volumes, cut into slices along Z for training.
         ids: `ids(folder)` lists the cases in a folder, sorted; a wrong layout is a `UserError`.
         read: `read(folder, id)` is one case; a damaged or mismatched file is a `UserError` that names it.
-        scaled: `scaled(image)` is the image as float32 in [0, 1].
+        scaled: of volumes, which are cut into slices along Z: `scaled(image)` is the image as float32 in [0, 1].
         citation, terms, source: what to cite, the terms of use, where to request the data.
         split: `split(folder)` lists the ids by part, where the release or a rule defines them; None: `split_file`.
         published: number of cases a part of the full release, where no file lists the split.
@@ -76,17 +68,20 @@ class Benchmark:
     reader: str = ""
     classes: tuple[str, ...]
     colours: tuple[str, ...]
-    channels: int = 3
-    volumes: bool = False
     ids: Callable[[Path], list[str]]
     read: Callable[[Path, str], Case]
-    scaled: Callable[[Any], Any] = from_bytes
+    scaled: Callable[[np.ndarray], np.ndarray] | None = None
     citation: str
     terms: str
     source: str
     split: Callable[[Path], dict[str, list[str]]] | None = None
     published: dict[str, int] = field(default_factory=dict)
     download: tuple[str, str] | None = None
+
+    @property
+    def volumes(self) -> bool:
+        """Cases are X Y Z volumes, not photographs."""
+        return self.scaled is not None
 
     @property
     def drawn(self) -> bool:
@@ -134,8 +129,3 @@ def get(name: str, classes: Sequence[str] | None = None) -> Benchmark:
     module = PHANTOMS.get(name, name).replace("-", "_")
     benchmark = import_module(f"ctrcl.data.{module}").BENCHMARK
     return replace(benchmark, name=name, reader=f"ctrcl/data/{module}.py")
-
-
-def split(name: str, folder: Path | None = None, classes: Sequence[str] | None = None) -> dict[str, list[str]]:
-    """`get(name, classes).parts(folder)`: the case ids of each part."""
-    return get(name, classes).parts(folder)

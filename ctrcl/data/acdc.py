@@ -12,15 +12,15 @@ That form numbers the two labelled frames 01 and 02. The ids here do the same in
 """
 
 import re
-from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
 
 from ctrcl.data import Benchmark, Case
-from ctrcl.data.nifti import read_pair, windowed
-from ctrcl.data.pairs import AGAIN, known_labels, present, stacked
+from ctrcl.data.nifti import volume, windowed
+from ctrcl.data.pairs import AGAIN, present, series, stacked
 from ctrcl.io import UserError
 
 CLASSES = ("background", "right ventricle", "myocardium", "left ventricle")
@@ -35,7 +35,7 @@ def ids(folder: Path) -> list[str]:
         return sorted(files)
     if not patients:
         raise UserError(f"{folder} holds no patientNNN/ and no h5 files: the data set is not there; import it")
-    for patient in patients.values():
+    for (patient,) in patients.values():
         for frame in FRAMES:
             image, label = frame_files(patient, frame)
             present(image), present(label)
@@ -48,56 +48,34 @@ def read(folder: Path, id: str) -> Case:
     """One case: image X Y Z float32, label X Y Z uint8; an invalid file is a `UserError`."""
     name, _, frame = id.partition("_")
     if patient := patient_folders(folder).get(name):
-        image_path, label_path = frame_files(patient, frame)
-        image, label, spacing = read_pair(image_path, label_path)
-        return Case(id, name, image, known_labels(label, len(CLASSES) - 1, label_path), spacing)
+        return replace(volume(id, *frame_files(patient[0], frame), highest=len(CLASSES) - 1), patient=name)
     if files := h5_files(folder).get(id):
-        return Case(id, name, *stacked(files, len(CLASSES) - 1, 2 if "_slice_" in files[0].name else 3))
+        return Case(id, name, *stacked(files, len(CLASSES) - 1))
     raise UserError(f"{folder} holds neither {name}/ nor h5 files of {id}; {AGAIN}")
 
 
-def patient_folders(folder: Path) -> dict[str, Path]:
-    """Folders of patients by name, wherever the release put them; one in two places is a `UserError`."""
-    found: dict[str, Path] = {}
-    for path in (path for place in (".", "training", "testing") for path in (folder / place).glob("patient[0-9]*")):
-        if path.is_dir() and re.fullmatch("patient[0-9]+", path.name):
-            found[path.name] = alone(path, found.get(path.name))
-    return found
-
-
-def alone(path: Path, other: Path | None) -> Path:
-    """The path, unless the same case was found elsewhere: then it is ambiguous."""
-    if other:
-        raise UserError(f"{path} and {other} are one case in two places; remove one of them")
-    return path
+def patient_folders(folder: Path) -> dict[str, list[Path]]:
+    """The folder of each patient, wherever the release put it."""
+    places = (folder, folder / "training", folder / "testing")
+    return series((path for place in places for path in place.glob("patient*") if path.is_dir()), "(patient[0-9]+)")
 
 
 def frame_files(patient: Path, frame: str) -> tuple[Path, Path]:
     """Image and label file of `frame01` or `frame02`, the earlier and the later of the frames ED and ES."""
-    if frame not in FRAMES:
-        raise UserError(f"{patient} has the cases {' and '.join(FRAMES)}, not {frame!r}; correct the id")
     info = present(patient / "Info.cfg")
     stated = dict(re.findall(r"^\s*(ED|ES)\s*:\s*([0-9]{1,4})\s*$", info.read_text(errors="replace"), re.MULTILINE))
-    if len(stated) != 2 or len(set(map(int, stated.values()))) != 2:
+    numbers = sorted(set(map(int, stated.values())))
+    if len(numbers) != 2:
         raise UserError(f"{info} does not state two different frames as ED: and ES:; {AGAIN}")
-    number = sorted(map(int, stated.values()))[FRAMES.index(frame)]
-    stem = f"{patient.name}_frame{number:02d}"
+    stem = f"{patient.name}_frame{numbers[FRAMES.index(frame)]:02d}"
     return patient / f"{stem}.nii.gz", patient / f"{stem}_gt.nii.gz"
 
 
 def h5_files(folder: Path) -> dict[str, list[Path]]:
-    """Per id the file of its volume, or those of its slices in order; a gap between them is a `UserError`."""
-    found: dict[str, dict[int, Path]] = defaultdict(dict)
-    for path in (
-        path for place in (".", "data", "data/slices") for path in (folder / place).glob("patient*_frame*.h5")
-    ):
-        if name := re.fullmatch(r"(patient[0-9]+_frame[0-9]+)(?:_slice_([0-9]{1,4}))?\.h5", path.name):
-            number = int(name[2] or 0)  # 0: the volume
-            found[name[1]][number] = alone(path, found[name[1]].get(number))
-    for id, slices in found.items():
-        if 0 not in slices and (gap := set(range(1, max(slices))) - set(slices)):
-            raise UserError(f"{slices[max(slices)].parent}/{id}_slice_{min(gap)}.h5 is missing; {AGAIN}")
-    return {id: [slices[0]] if 0 in slices else [slices[k] for k in sorted(slices)] for id, slices in found.items()}
+    """The file of each case's volume, or those of its slices in order."""
+    places = (folder, folder / "data", folder / "data/slices")
+    pattern = r"(patient[0-9]+_frame[0-9]+)(?:_slice_([0-9]{1,4}))?\.h5"
+    return series((path for place in places for path in place.glob("patient*.h5")), pattern, first=1)
 
 
 def scaled(image: Float32[np.ndarray, "x y z"]) -> Float32[np.ndarray, "x y z"]:
@@ -111,8 +89,6 @@ def scaled(image: Float32[np.ndarray, "x y z"]) -> Float32[np.ndarray, "x y z"]:
 BENCHMARK = Benchmark(
     classes=CLASSES,
     colours=("#000000", "#56B4E9", "#009E73", "#D55E00"),
-    channels=1,
-    volumes=True,
     ids=ids,
     read=read,
     scaled=scaled,

@@ -62,7 +62,9 @@ class Batches:
         share: int = 0,
         shares: int = 1,
     ):
-        self.images, self.labels = (_resident(array("train"), device) for array in (prepared.images, prepared.labels))
+        room = torch.cuda.mem_get_info(device)[0] / 3 if device.type == "cuda" else 0
+        arrays = [torch.from_numpy(np.array(array("train"))) for array in (prepared.images, prepared.labels)]
+        self.images, self.labels = (array.to(device) if array.nbytes < room else array for array in arrays)
         self.size = min(size, len(self.images))
         self.augmentation, self.seed, self.device = augmentation, seed, device
         self.mine = slice(share, None, shares)
@@ -91,13 +93,6 @@ class Batches:
         source = generator(self.seed, 4, step, device=self.device)
         noise = torch.randn(self.size, *self.images.shape[1:], generator=source, device=self.device)
         return noise[self.mine] * deviation[self.mine].to(self.device)
-
-
-def _resident(array: np.ndarray, device: torch.device) -> Tensor:
-    """On the device where it takes less than a third of the free memory there, else in main memory."""
-    tensor = torch.from_numpy(np.array(array))
-    fits = device.type == "cuda" and array.nbytes < torch.cuda.mem_get_info(device)[0] / 3
-    return tensor.to(device) if fits else tensor
 
 
 def draw(count: int, settings: Augmentation, source: torch.Generator) -> Float[Tensor, "b 9"]:
@@ -142,7 +137,7 @@ def augment(
     shifted = labels[:, None].float() + 1
     target = F.grid_sample(shifted, grid, mode="nearest", padding_mode="zeros", align_corners=False)[:, 0].long() - 1
     target = torch.where(target < 0, IGNORE, target)
-    brightness, contrast, gamma = (drawn[:, i].reshape(-1, 1, 1, 1) for i in (6, 7, 8))
+    brightness, contrast, gamma = drawn[:, 6:, None, None, None].unbind(1)
     pixels = (pixels - 0.5) * contrast + 0.5 + brightness
     if noise is not None:
         pixels = pixels + noise

@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from ctrcl.data import PALETTE, Benchmark, Case
-from ctrcl.data.nifti import read_pair, windowed
-from ctrcl.data.pairs import known_labels, listed
+from ctrcl.data.nifti import volume, windowed
+from ctrcl.data.pairs import listed
 
 ORGANS = (
     *("liver", "right kidney", "spleen", "pancreas", "aorta", "inferior vena cava", "right adrenal gland"),
@@ -23,16 +23,12 @@ WINDOW = (-160.0, 240.0)  # HU
 
 def read(folder: Path, id: str) -> Case:
     """One case: image X Y Z float32 in HU, label X Y Z uint8; an invalid file is a `UserError`."""
-    image_path, label_path = (folder / name.format(id) for name in NAMES)
-    image, label, spacing = read_pair(image_path, label_path)
-    return Case(id, id, image, known_labels(label, len(ORGANS), label_path), spacing)
+    return volume(id, *(folder / name.format(id) for name in NAMES), highest=len(ORGANS))
 
 
 BENCHMARK = Benchmark(
     classes=("background", *ORGANS),
     colours=PALETTE[: len(ORGANS) + 1],
-    channels=1,
-    volumes=True,
     ids=partial(listed, image=NAMES[0], label=NAMES[1]),
     read=read,
     scaled=partial(windowed, low=WINDOW[0], high=WINDOW[1]),

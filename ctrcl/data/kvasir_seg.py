@@ -35,10 +35,10 @@ def read(folder: Path, id: str) -> Case:
     return Case(id, id, image, without_specks(mask > THRESHOLD).astype(np.uint8))
 
 
-def without_specks(mask: Bool[np.ndarray, "h w"], largest: int = SPECK) -> Bool[np.ndarray, "h w"]:
-    """The mask without its components of `largest` pixels or less (8-connectivity)."""
+def without_specks(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """The mask without its components of `SPECK` pixels or less (8-connectivity)."""
     parts, _ = ndimage.label(mask, structure=np.ones((3, 3)))
-    keep = np.bincount(parts.ravel()) > largest
+    keep = np.bincount(parts.ravel()) > SPECK
     keep[0] = False  # component 0 is the background
     return keep[parts]
 

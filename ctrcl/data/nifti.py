@@ -6,6 +6,7 @@ resampling, so that the result does not depend on the orientation in which a fil
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -13,7 +14,8 @@ from isal import igzip, isal_zlib
 from jaxtyping import Float32
 from nibabel.affines import voxel_sizes
 
-from ctrcl.data.pairs import AGAIN, decoding, finite, same_size
+from ctrcl.data import Case
+from ctrcl.data.pairs import AGAIN, decoding, finite, known_labels, same_size
 from ctrcl.io import UserError
 
 INVALID: tuple[type[Exception], ...] = (  # type: ignore[assignment]   # isal's stub says error is no class
@@ -23,15 +25,12 @@ INVALID: tuple[type[Exception], ...] = (  # type: ignore[assignment]   # isal's 
 logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # what it would repair with a warning is checked here
 
 
-def read_pair(image_path: Path, label_path: Path) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
-    """One volume and its label map.
+def volume(id: str, image_path: Path, label_path: Path, *, highest: int) -> Case:
+    """One volume and its label map, whose values are 0 to `highest`; spacing in mm.
 
-    Returns:
-        image X Y Z float32, label X Y Z as stored (values are the caller's to check), spacing in mm in array order.
-
-    Errors:
-        `UserError` naming the file: missing, damaged, not three-dimensional, NaN or infinite values, sizes,
-        affines or spacings that do not agree, spacing that is not positive.
+    Raises:
+        UserError: names the file that is missing, damaged or not three-dimensional, that holds NaN, infinite or unknown
+            values, or whose size, affine or spacing is invalid or not its partner's.
     """
     image, affine = read(image_path)
     label, label_affine = read(label_path)
@@ -43,41 +42,29 @@ def read_pair(image_path: Path, label_path: Path) -> tuple[np.ndarray, np.ndarra
             f"the pair does not belong together; {AGAIN} or remove both files"
         )
     spacing = tuple(round(float(size), 6) for size in voxel_sizes(affine))
-    return image, label, spacing
+    return Case(id, id, image, known_labels(label, highest, label_path), spacing)
 
 
 def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Values X Y Z and affine of one NIfTI file in canonical orientation; a bad file is a `UserError`."""
     with decoding(path, *INVALID), np.errstate(all="ignore"):  # for an invalid affine
-        raw = inflated(path)
-        stored = parsed(raw)
-        check(stored, raw, path)
-        turned = nib.as_closest_canonical(stored)
+        turned = nib.as_closest_canonical(checked(path))
         values = np.asanyarray(turned.dataobj)
         if values.dtype.kind not in "fiu":
             raise ValueError("no numbers")
         return values, turned.affine
 
 
-def inflated(path: Path) -> bytes:
-    """The bytes of a NIfTI, decompressed by ISA-L, which is nearly twice as fast as Python's gzip."""
-    if path.suffix != ".gz":
-        return path.read_bytes()
-    with igzip.open(path) as file:
-        return file.read()
+def checked(path: Path) -> Any:
+    """nibabel's image, if it has three axes and one positive, finite spacing in affine and header; voxels not yet read.
 
-
-def parsed(raw: bytes):
-    """nibabel's image; the header's size says which NIfTI it is."""
-    second = int.from_bytes(raw[:4], "little") in (540, 0x1C020000)
-    return (nib.Nifti2Image if second else nib.Nifti1Image).from_bytes(raw)
-
-
-def check(stored, raw: bytes, path: Path) -> None:
-    """An error unless there are three axes and one positive, finite spacing in affine and header, and voxels after it.
-
-    The header is read once more without nibabel's repairs, which would replace a spacing of 0 by 1 mm.
+    Decompressed by ISA-L, nearly twice as fast as Python's gzip. The header is read once more without nibabel's
+    repairs, which would replace a spacing of 0 by 1 mm.
     """
+    with igzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        raw = file.read()
+    second = int.from_bytes(raw[:4], "little") in (540, 0x1C020000)  # the header's size, in either byte order
+    stored = (nib.Nifti2Image if second else nib.Nifti1Image).from_bytes(raw)
     if len(stored.shape) != 3 or 0 in stored.shape:
         raise UserError(f"{path} is {' x '.join(map(str, stored.shape))}, not a volume with three axes; {AGAIN}")
     kind = type(stored.header)
@@ -90,6 +77,7 @@ def check(stored, raw: bytes, path: Path) -> None:
         raise UserError(f"{path} has {what}, which is invalid; {AGAIN} or correct its header")
     if stated["vox_offset"] < kind.sizeof_hdr:
         raise ValueError("its voxels begin before its header ends")
+    return stored
 
 
 def windowed(image: Float32[np.ndarray, "x y z"], low: float, high: float) -> Float32[np.ndarray, "x y z"]:

@@ -31,7 +31,7 @@ def ids(folder: Path) -> list[str]:
     )
     if twice := {id for id in images if images.count(id) > 1}:
         raise UserError(f"{folder}/images holds two images named {min(twice)!r}; keep one of them")
-    return paired(images, masks, f"{folder}/images/{{}}.*", f"{folder}/masks/{{}}.png")
+    return paired(images, masks, folder, "images/{}.*", "masks/{}.png")
 
 
 def read(folder: Path, id: str, classes: int) -> Case:

@@ -1,15 +1,17 @@
 """What all readers share: pairing files, decoding pictures and arrays, and the errors that name a file."""
 
+import re
 import warnings
 import zipfile
 import zlib
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 from PIL import Image
 
 from ctrcl.data import Case
@@ -34,32 +36,49 @@ def listed(folder: Path, image: str, label: str) -> list[str]:
         paths = (path for path in folder.glob(template.format("*")) if not path.name.startswith("."))
         return {path.relative_to(folder).as_posix()[head:-tail] for path in paths}
 
-    return paired(found(image), found(label), f"{folder}/{image}", f"{folder}/{label}")
+    return paired(found(image), found(label), folder, image, label)
 
 
-def paired(images: Iterable[str], labels: Iterable[str], image_path: str, label_path: str) -> list[str]:
+def paired(images: Iterable[str], labels: Iterable[str], folder: Path, image: str, label: str) -> list[str]:
     """The ids, sorted, when every image has its label and every label its image; otherwise a `UserError`.
 
-    `image_path` and `label_path` are paths with `{}` for the id; the message names the first file without a partner.
+    `image` and `label` are templates for the message, which names the first file without a partner.
     An unprintable name (line break, no UTF-8) is a `UserError` too: no message and no manifest can hold it.
     """
     images, labels = set(images), set(labels)
     if not images | labels:
-        raise UserError(f"{at(image_path, '*')} matches no file: the data set is not there; put it there or import it")
-    odd = sorted(name for name in images | labels if not name.isprintable())
-    alone = sorted(images ^ labels)
-    for id in (*odd, *alone):
-        path, other = (image_path, label_path) if id in images else (label_path, image_path)
-        if odd:
-            raise UserError(f"{ascii(at(path, id))[1:-1]} has an unprintable name; rename it")
+        place = folder / image.format("*")
+        raise UserError(f"{place} matches no file: the data set is not there; put it there or import it")
+    for id in sorted(images | labels):
+        if not id.isprintable():
+            path = folder / (image if id in images else label).format(id)
+            raise UserError(f"{ascii(str(path))[1:-1]} has an unprintable name; rename it")
+    if alone := sorted(images ^ labels):
+        first, second = (image, label) if alone[0] in images else (label, image)
         more = f" (and {len(alone) - 1} more like it)" if len(alone) > 1 else ""
-        raise UserError(f"{at(path, id)} has no partner {at(other, id)}{more}; {AGAIN} or remove it")
+        place, partner = folder / first.format(alone[0]), folder / second.format(alone[0])
+        raise UserError(f"{place} has no partner {partner}{more}; {AGAIN} or remove it")
     return sorted(images)
 
 
-def at(template: str, id: str) -> str:
-    """The path with the id in its last braces; those before are of the folder's own name."""
-    return id.join(template.rsplit("{}", 1))
+def series(paths: Iterable[Path], pattern: str, first: int = 0) -> dict[str, list[Path]]:
+    """By case its volume, or else its slices in order, of paths whose name matches a regular expression.
+
+    Its first group is the id; its second, if there is one, the number of a slice, from `first` on. A gap between
+    slices and a case in two places are a `UserError`.
+    """
+    found: dict[str, dict[int, Path]] = defaultdict(dict)
+    for path in paths:
+        if match := re.fullmatch(pattern, path.name):
+            id, *slices = match.groups()
+            number = int(slices[0]) if any(slices) else -1  # of the volume
+            if other := found[id].get(number):
+                raise UserError(f"{path} and {other} are one case in two places; remove one of them")
+            found[id][number] = path
+    for numbers in found.values():
+        if -1 not in numbers and (gap := set(range(first, max(numbers))) - set(numbers)):
+            raise UserError(f"{numbers[max(numbers)]} is there, but slice {min(gap)} of its case is missing; {AGAIN}")
+    return {id: [of[-1]] if -1 in of else [of[number] for number in sorted(of)] for id, of in found.items()}
 
 
 def present(path: Path) -> Path:
@@ -104,58 +123,52 @@ def photograph(id: str, image_path: Path, mask_path: Path, classes: int) -> Case
     return Case(id, id, image, known_labels(mask, classes - 1, mask_path))
 
 
-def arrays(path: Path, highest: int, axes: int) -> tuple[np.ndarray, np.ndarray]:
-    """`image` float32 and `label` uint8, both N Y X, of an .h5 or .npz file of a volume (3 `axes`) or slice (2).
+def stacked(paths: list[Path], highest: int) -> tuple[Float32[np.ndarray, "x y z"], UInt8[np.ndarray, "x y z"]]:
+    """Image and label of one case out of `image` and `label` in .h5 or .npz files.
 
-    Nothing is unpickled; a bad file or a label above `highest` is a `UserError`.
+    `paths` is one volume (Z Y X) or its slices in order (Y X, `_slice` in their names). Nothing is unpickled; a bad
+    file, a label above `highest` and slices of several sizes are a `UserError`.
     """
     import h5py
 
-    with decoding(path):
-        with open(path, "rb") as raw:
-            opened: Any = h5py.File(path) if path.suffix == ".h5" else np.load(raw, allow_pickle=False)
-            with opened as file:
-                image, label = file["image"][:], file["label"][:]
-        if not {image.dtype.kind, label.dtype.kind} <= set("fiub"):
-            raise ValueError("no numbers")
-        if image.ndim != axes or label.ndim != axes or not image.size:
-            raise ValueError(f"image {image.shape} and label {label.shape} should have {axes} axes")
-    same_size(image, label, path, path)
-    image, label = finite(image, path), known_labels(label, highest, path)
-    return image.reshape(-1, *image.shape[-2:]), label.reshape(-1, *label.shape[-2:])
-
-
-def stacked(paths: list[Path], highest: int, axes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Image and label X Y Z of one case out of the `arrays` of its files, in their order."""
-    parts = [arrays(path, highest, axes) for path in paths]
-    for path, (image, _) in zip(paths, parts, strict=True):
-        if image.shape[1:] != parts[0][0].shape[1:]:
+    images: list[np.ndarray] = []
+    labels: list[np.ndarray] = []
+    for path in paths:
+        with decoding(path):
+            with open(path, "rb") as raw:
+                opened: Any = h5py.File(path) if path.suffix == ".h5" else np.load(raw, allow_pickle=False)
+                with opened as file:
+                    image, label = file["image"][:], file["label"][:]
+            if not {image.dtype.kind, label.dtype.kind} <= set("fiub"):
+                raise ValueError("no numbers")
+            axes = 2 if "_slice" in path.name else 3
+            if image.ndim != axes or label.ndim != axes or not image.size:
+                raise ValueError(f"image {image.shape} and label {label.shape} should have {axes} axes")
+        same_size(image, label, path, path)
+        images.append(finite(image, path).reshape(-1, *image.shape[-2:]))
+        labels.append(known_labels(label, highest, path).reshape(-1, *label.shape[-2:]))
+        if images[-1].shape[1:] != images[0].shape[1:]:
             raise UserError(f"{path} differs in size from {paths[0].name}, a slice of the same case; {AGAIN}")
-    image, label = (np.concatenate(part).T for part in zip(*parts, strict=True))
-    return image, label
+    return np.concatenate(images).T, np.concatenate(labels).T
 
 
 def finite(image: np.ndarray, path: Path) -> np.ndarray:
     """The image as float32, if it then holds neither NaN nor infinity; otherwise a `UserError`."""
-    stored = image.dtype.kind
     with np.errstate(over="ignore"):  # what is too large becomes infinite
         image = image.astype(np.float32)
-    if stored == "f" and not np.isfinite(image).all():
-        wrong = int(np.size(image) - np.isfinite(image).sum())
+    if wrong := int(image.size - np.isfinite(image).sum()):
         raise UserError(f"{path} holds {wrong} values that are NaN or infinite as float32; {AGAIN} or remove the case")
     return image
 
 
-def known_labels(label: np.ndarray, highest: int, path: Path) -> np.ndarray:
+def known_labels(label: np.ndarray, highest: int, path: Path) -> UInt8[np.ndarray, "..."]:
     """The label map as uint8, if every value is a whole number from 0 to `highest`; otherwise a `UserError`."""
-    if label.dtype.kind in "iu" and label.size and label.min() >= 0 and label.max() <= highest:
-        return label.astype(np.uint8, copy=False)
-    values = np.unique(label)
-    wrong = [float(v) for v in values if not (np.isfinite(v) and v == round(float(v)) and 0 <= v <= highest)]
-    if wrong:
-        listed = ", ".join(f"{v:g}" for v in wrong[:5])
+    with np.errstate(invalid="ignore"):
+        wrong = np.unique(label[~((label >= 0) & (label <= highest) & (label % 1 == 0))])
+    if wrong.size:
+        listed = ", ".join(f"{float(value):g}" for value in wrong[:5])
         raise UserError(f"{path} holds unknown label values ({listed}); expected whole numbers 0 to {highest}; {AGAIN}")
-    return label.astype(np.uint8)
+    return label.astype(np.uint8, copy=False)
 
 
 def same_size(image: np.ndarray, label: np.ndarray, image_path: Path, label_path: Path) -> None:

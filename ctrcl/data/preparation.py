@@ -10,9 +10,9 @@ on the number of workers.
 """
 
 import multiprocessing
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -37,19 +37,16 @@ class Piece:
 
 def cut(case: Case, benchmark: Benchmark, size: int) -> Piece:
     """Resize a case to `size` x `size`; a volume becomes its slices along Z."""
-    if benchmark.volumes:
+
+    def resized(plane: np.ndarray, how: Image.Resampling) -> np.ndarray:
+        return np.asarray(Image.fromarray(np.ascontiguousarray(plane)).resize((size, size), how))
+
+    if benchmark.scaled:
         planes, slices = (np.moveaxis(x, 2, 0) for x in (benchmark.scaled(case.image), case.label))
-        images = np.stack([_resized(plane, size, Image.Resampling.BILINEAR)[None] for plane in planes])
-        images = images.astype(np.float16)
+        images = np.stack([resized(plane, Image.Resampling.BILINEAR)[None] for plane in planes]).astype(np.float16)
     else:
-        images = _resized(case.image, size, Image.Resampling.BILINEAR).transpose(2, 0, 1)[None]
-        slices = case.label[None]
-    labels = np.stack([_resized(plane, size, Image.Resampling.NEAREST) for plane in slices])
-    return Piece(case, images, labels)
-
-
-def _resized(plane: np.ndarray, size: int, how: Image.Resampling) -> np.ndarray:
-    return np.asarray(Image.fromarray(np.ascontiguousarray(plane)).resize((size, size), how))
+        images, slices = resized(case.image, Image.Resampling.BILINEAR).transpose(2, 0, 1)[None], case.label[None]
+    return Piece(case, images, np.stack([resized(plane, Image.Resampling.NEAREST) for plane in slices]))
 
 
 def prepare(benchmark: Benchmark, folder: Path, size: int, target: Path, workers: int = 1) -> None:
@@ -69,10 +66,16 @@ def prepare(benchmark: Benchmark, folder: Path, size: int, target: Path, workers
             f"{folder} lacks {len(missing)} of the {len(ids)} cases of {benchmark.name}'s split, first {missing[0]!r}; "
             "fetch the data set again (`dvc pull data` for phantoms, `ctrcl data import` for others)"
         )
-    with replacing(target) as draft, closing(_pieces(benchmark, folder, ids, size, workers)) as pieces:
+    make = partial(_piece, benchmark, folder, size)
+    with replacing(target) as draft, ExitStack() as stack:
         draft.mkdir()
-        with progress(total=len(ids), desc=f"prepare {benchmark.name}", unit="cases") as bar:
-            cases = {part: _write(draft, part, islice(pieces, len(parts[part])), bar) for part in PARTS}
+        pieces: Iterator[Piece] = map(make, ids)
+        if workers > 1:
+            pool = ProcessPoolExecutor(workers, multiprocessing.get_context("forkserver"))
+            stack.callback(pool.shutdown, cancel_futures=True)
+            pieces = pool.map(make, ids, chunksize=4)
+        bar = stack.enter_context(progress(total=len(ids), desc=f"prepare {benchmark.name}", unit="cases"))
+        cases = {part: _write(draft, part, islice(pieces, len(parts[part])), bar) for part in PARTS}
         described = {"dataset": benchmark.name, "size": size, "classes": list(benchmark.classes), "cases": cases}
         checksums = {path.name: sha256(path) for path in sorted(draft.glob("*.npy"))}
         write_json(draft / "manifest.json", described | {"sha256": checksums})
@@ -80,18 +83,6 @@ def prepare(benchmark: Benchmark, folder: Path, size: int, target: Path, workers
 
 def _piece(benchmark: Benchmark, folder: Path, size: int, id: str) -> Piece:
     return cut(benchmark.read(folder, id), benchmark, size)
-
-
-def _pieces(benchmark: Benchmark, folder: Path, ids: list[str], size: int, workers: int) -> Generator[Piece]:
-    make = partial(_piece, benchmark, folder, size)
-    if workers == 1:
-        yield from map(make, ids)
-        return
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("forkserver"))
-    try:
-        yield from pool.map(make, ids, chunksize=4)
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _write(draft: Path, part: str, pieces: Iterator[Piece], bar: Any) -> list[dict[str, Any]]:

@@ -10,18 +10,18 @@ reduced to the same organs in the same order. It is mapped back to Hounsfield un
 nothing is clipped twice. It states no spacing and no orientation, so distances are in voxels and left may be right.
 """
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ctrcl.data import Benchmark, Case
-from ctrcl.data.nifti import read_pair, windowed
-from ctrcl.data.pairs import AGAIN, known_labels, listed, stacked
+from ctrcl.data.nifti import volume, windowed
+from ctrcl.data.pairs import AGAIN, listed, series, stacked
 from ctrcl.io import UserError
 
 FORMS = (("imagesTr/img{}.nii.gz", "labelsTr/label{}.nii.gz"), ("img/img{}.nii.gz", "label/label{}.nii.gz"))
-DIGIT = "[0-9]"
 LABELS = 13  # BTCV's highest label
 ORGANS = {8: 1, 4: 2, 3: 3, 2: 4, 6: 5, 11: 6, 1: 7, 7: 8}  # BTCV's label -> our class
 REDUCED = np.array([ORGANS.get(label, 0) for label in range(LABELS + 1)], dtype=np.uint8)
@@ -36,13 +36,12 @@ def ids(folder: Path) -> list[str]:
 def read(folder: Path, id: str) -> Case:
     """One case: image X Y Z float32 in HU, label X Y Z uint8 in our classes; a bad file is a `UserError`."""
     if files := scaled_files(folder).get(id):
-        image, label = stacked(files, max(ORGANS.values()), 3 if files[0].suffix == ".h5" else 2)
+        image, label = stacked(files, max(ORGANS.values()))
         if image.min() < -0.01 or image.max() > 1.01:
             raise UserError(f"{files[0]} holds {image.min():g} to {image.max():g}, not 0 to 1; {AGAIN}")
         return Case(id, id, image * np.float32(WINDOW[1] - WINDOW[0]) + np.float32(WINDOW[0]), label)
-    image_path, label_path = (folder / name.format(id) for name in form(folder))
-    image, label, spacing = read_pair(image_path, label_path)
-    return Case(id, id, image, REDUCED[known_labels(label, LABELS, label_path)], spacing)
+    case = volume(id, *(folder / name.format(id) for name in form(folder)), highest=LABELS)
+    return replace(case, label=REDUCED[case.label])
 
 
 def form(folder: Path) -> tuple[str, str]:
@@ -51,15 +50,9 @@ def form(folder: Path) -> tuple[str, str]:
 
 
 def scaled_files(folder: Path) -> dict[str, list[Path]]:
-    """TransUNet's files by id, slices in order; a gap between them is a `UserError`."""
-    found: dict[str, list[Path]] = {}
-    for path in sorted(folder.glob(f"train_npz/case{4 * DIGIT}_slice{3 * DIGIT}.npz")):
-        slices = found.setdefault(path.name[4:8], [])
-        wanted = path.with_name(f"{path.name[:8]}_slice{len(slices):03d}.npz")
-        if path != wanted:
-            raise UserError(f"{wanted} is missing; {AGAIN}")
-        slices.append(path)
-    return found | {path.name[4:8]: [path] for path in folder.glob(f"test_vol_h5/case{4 * DIGIT}.npy.h5")}
+    """TransUNet's files by id, slices in order."""
+    paths = (*folder.glob("train_npz/case*"), *folder.glob("test_vol_h5/case*"))
+    return series(paths, r"case([0-9]{4})(?:_slice([0-9]{3})\.npz|\.npy\.h5)")
 
 
 BENCHMARK = Benchmark(
@@ -68,8 +61,6 @@ BENCHMARK = Benchmark(
         *("liver", "pancreas", "spleen", "stomach"),
     ),
     colours=("#000000", "#D55E00", "#009E73", "#56B4E9", "#0072B2", "#882255", "#F0E442", "#CC79A7", "#E69F00"),
-    channels=1,
-    volumes=True,
     ids=ids,
     read=read,
     scaled=partial(windowed, low=WINDOW[0], high=WINDOW[1]),

@@ -12,14 +12,15 @@ can be drawn again alone. They contain no patient data, and no result on them sa
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from ctrcl.data import split
-from ctrcl.io import UserError, replacing
+from ctrcl.data import get
+from ctrcl.io import replacing
 from ctrcl.phantoms import abdomen, cardiac, polyp
-from ctrcl.phantoms.shapes import write_jpeg, write_nifti
+from ctrcl.phantoms.shapes import write_nifti
 
 SEED = 2408
-QUALITY, MASK_QUALITY = 80, 60  # of the JPEGs
+QUALITY = {"images": 80, "masks": 60}  # of the JPEGs
 STORED = ("RAS", "LPS", "RAS", "LAS", "RAS")  # orientations of the CTs, in turn: the reader must turn them
 
 
@@ -30,29 +31,26 @@ def number(id: str) -> int:
 
 def draw_polyp(folder: Path, id: str, rng: np.random.Generator) -> None:
     """One JPEG pair."""
-    image, mask = polyp.draw(rng)
-    write_jpeg(folder / "images" / f"{id}.jpg", image, QUALITY)
-    write_jpeg(folder / "masks" / f"{id}.jpg", (255 * mask).astype(np.uint8), MASK_QUALITY)
+    for part, pixels in zip(QUALITY, polyp.draw(rng), strict=True):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / part / f"{id}.jpg", quality=QUALITY[part], optimize=True)
 
 
 def draw_cardiac(folder: Path, id: str, rng: np.random.Generator) -> None:
     """The folder of one patient: both frames, whichever of them `id` names."""
     patient = id.partition("_")[0]
     frames, systole = cardiac.draw(rng)
-    for frame, (image, label) in zip((1, systole), frames, strict=True):
-        stem = folder / patient / f"{patient}_frame{frame:02d}"
-        write_nifti(Path(f"{stem}.nii.gz"), image, cardiac.SPACING)
-        write_nifti(Path(f"{stem}_gt.nii.gz"), label, cardiac.SPACING)
+    for frame, volumes in zip((1, systole), frames, strict=True):
+        for volume, end in zip(volumes, ("", "_gt"), strict=True):
+            write_nifti(folder / patient / f"{patient}_frame{frame:02d}{end}.nii.gz", volume, cardiac.SPACING)
     info = f"ED: 1\nES: {systole}\nGroup: DRAWN\nHeight: 170.0\nNbFrame: 30\nWeight: 70.0\n"
     (folder / patient / "Info.cfg").write_text(info, newline="\n")
 
 
 def draw_abdomen(folder: Path, id: str, rng: np.random.Generator) -> None:
     """One CT and its labels, stored in one of the orientations of `STORED`."""
-    image, label = abdomen.draw(rng)
-    stored = STORED[number(id) % len(STORED)]
-    write_nifti(folder / "imagesTr" / f"img{id}.nii.gz", image, abdomen.SPACING, stored)
-    write_nifti(folder / "labelsTr" / f"label{id}.nii.gz", label, abdomen.SPACING, stored)
+    for volume, name in zip(abdomen.draw(rng), ("imagesTr/img", "labelsTr/label"), strict=True):
+        write_nifti(folder / f"{name}{id}.nii.gz", volume, abdomen.SPACING, STORED[number(id) % len(STORED)])
 
 
 SETS = {"phantom-polyp": draw_polyp, "phantom-cardiac": draw_cardiac, "phantom-abdomen": draw_abdomen}
@@ -60,14 +58,12 @@ SETS = {"phantom-polyp": draw_polyp, "phantom-cardiac": draw_cardiac, "phantom-a
 
 def draw_case(name: str, folder: Path, id: str) -> None:
     """Draw one case of a set into `folder`; the same bytes wherever and in whichever order it is drawn."""
-    if name not in SETS:
-        raise UserError(f"{name!r} is not drawn; the phantoms are {', '.join(SETS)}")
     SETS[name](folder, id, np.random.default_rng((SEED, list(SETS).index(name), number(id))))
 
 
 def draw(name: str, folder: Path) -> None:
     """Draw every case of the set's split into `folder`, which it replaces when all are drawn."""
-    cases = {number(id): id for ids in split(name).values() for id in ids}
+    cases = {number(id): id for ids in get(name).parts().values() for id in ids}
     with replacing(folder) as draft:
         for id in cases.values():
             draw_case(name, draft, id)

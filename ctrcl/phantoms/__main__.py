@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ctrcl.phantoms import SETS, draw
 
-parser = argparse.ArgumentParser("python -m ctrcl.phantoms", description="Draw the phantom data sets.")
+parser = argparse.ArgumentParser("python -m ctrcl.phantoms")
 parser.add_argument("folder", type=Path)
 folder = parser.parse_args().folder
 for name in SETS:

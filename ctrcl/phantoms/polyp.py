@@ -15,7 +15,7 @@ NOISE = 0.02  # deviation, of white
 
 
 def draw(rng: np.random.Generator) -> tuple[Array, Array]:
-    """A colonoscopy-like photograph H W 3 uint8 and its mask H W bool; every one holds a polyp or two."""
+    """A colonoscopy-like photograph H W 3 uint8 and its mask H W uint8, 0 and 255; every one holds a polyp or two."""
     shape = [(128, 160), (120, 152), (136, 160), (128, 144)][rng.integers(4)]
     height, lumen = mucosa(rng, shape)
     view = frame_of_view(rng, shape)
@@ -28,7 +28,7 @@ def draw(rng: np.random.Generator) -> tuple[Array, Array]:
         dome = np.sqrt(np.clip(1 - (1 - np.clip(field, 0, 1)) ** 2, 0, 1))
         height = height + CONTRAST * rng.uniform(6, 14) * dome
     tinted = np.maximum(soft(polyp, 0.2), 0.7 * stained) * CONTRAST * rng.uniform(0.8, 1.2)
-    return photograph(rng, height, lumen * (1 - 0.7 * mask), tinted, view), mask
+    return photograph(rng, height, lumen * (1 - 0.7 * mask), tinted, view), np.uint8(255) * mask
 
 
 def mucosa(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[Array, Array]:

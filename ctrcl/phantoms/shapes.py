@@ -5,7 +5,6 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from PIL import Image
 from scipy import ndimage
 
 Array = np.ndarray
@@ -38,12 +37,16 @@ def grid(shape: tuple[int, ...]) -> list[Array]:
     return list(np.meshgrid(*[np.arange(n, dtype=float) for n in shape], indexing="ij", sparse=True))
 
 
+def turned(x: Array, y: Array, angle: float, radii) -> tuple[Array, Array]:
+    """Coordinates along two axes turned by `angle`, in units of their `radii`."""
+    cos, sin = np.cos(angle), np.sin(angle)
+    return (cos * x + sin * y) / radii[0], (cos * y - sin * x) / radii[1]
+
+
 def outline(rng: np.random.Generator, shape: tuple[int, int], centre, radii, angle: float, rough: float) -> Array:
     """1 at the centre, 0 on a closed irregular outline, negative outside; `radii` in pixels, `rough` a share."""
     x, y = grid(shape)
-    x, y = x - centre[0], y - centre[1]
-    u = (np.cos(angle) * x + np.sin(angle) * y) / radii[0]
-    v = (np.cos(angle) * y - np.sin(angle) * x) / radii[1]
+    u, v = turned(x - centre[0], y - centre[1], angle, radii)
     turn = np.arctan2(v, u)
     reach = np.ones(shape)
     for k in (2, 3, 4, 5):
@@ -54,20 +57,13 @@ def outline(rng: np.random.Generator, shape: tuple[int, int], centre, radii, ang
 def solid(axes: list[Array], centre, radii, lumps: Array | float = 0.0, angle: float = 0.0) -> Array:
     """1 at the centre, 0 on the surface of a lumpy ellipsoid turned about Z, negative outside."""
     x, y, z = (axis - c for axis, c in zip(axes, centre, strict=True))
-    u = (np.cos(angle) * x + np.sin(angle) * y) / radii[0]
-    v = (np.cos(angle) * y - np.sin(angle) * x) / radii[1]
+    u, v = turned(x, y, angle, radii)
     return 1 - np.sqrt(u**2 + v**2 + (z / radii[2]) ** 2) + lumps
 
 
 def soft(field: Array, width: float) -> Array:
     """0 to 1 across the zero of `field`, over `width`."""
     return np.clip(field / width + 0.5, 0, 1)
-
-
-def write_jpeg(path: Path, pixels: Array, quality: int) -> None:
-    """Write H W 3 (colour, halved in the usual way) or H W (grey) uint8 pixels."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path, quality=quality, optimize=True)
 
 
 def write_nifti(path: Path, volume: Array, spacing: tuple[float, ...], orientation: str = "RAS") -> None:
