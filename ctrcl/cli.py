@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ctrcl.io import UserError, advised
+from ctrcl import config
+from ctrcl.io import UserError, advised, read_text, write_text
 
 app = typer.Typer(
     help="Rectified collaborative learning of a CNN and a Transformer, reproduced.",
@@ -66,17 +67,22 @@ def _fail(message: str) -> int:
 
 def _benchmark(name: str) -> Any:
     """A data set by name; the settings in force declare a data set of one's own."""
-    from ctrcl import config
     from ctrcl import data as datasets
 
     settings = config.load() if config.PARAMS.exists() else None
     return datasets.get(name, settings.data[name].classes if settings and name in settings.data else None)
 
 
+def _results(preset: str | None = None) -> Any:
+    """The results of a preset, by default of the one in force."""
+    from ctrcl.report.results import Results
+
+    return Results(Path("results", preset or config.load().preset))
+
+
 @data.command("list")
 def data_list() -> None:
     """Every data set: classes, where its files belong, whether they are there."""
-    from ctrcl import config
     from ctrcl import data as datasets
 
     own = list(config.load().data) if config.PARAMS.exists() else []
@@ -119,11 +125,9 @@ def results_verify(
     preset: Annotated[str | None, typer.Argument(help="a preset that has results; none: the one in force")] = None,
 ) -> None:
     """Recompute every table from its rows; name what is missing, left over, edited or without provenance."""
-    from ctrcl import config
     from ctrcl.report import compare
-    from ctrcl.report.results import Results
 
-    found = Results(Path("results", preset or config.load().preset))
+    found = _results(preset)
     if problems := compare.verify(found):
         for problem in problems[:-1]:
             print(f"ctrcl: {problem}", file=sys.stderr)
@@ -137,7 +141,6 @@ def results_compare(
     second: Annotated[str | None, typer.Argument(help="the same; none: the results of the preset in force")] = None,
 ) -> None:
     """Reproduction report: published numbers beside yours, the largest difference, which conclusions are the same."""
-    from ctrcl import config
     from ctrcl.report import compare
 
     preset = config.load().preset
@@ -147,15 +150,10 @@ def results_compare(
 @results.command("index")
 def results_index() -> None:
     """Write results/README.md (links to every notebook, table and figure) and the headline of README.md."""
-    from ctrcl import config
-    from ctrcl.io import read_text, write_text
     from ctrcl.report import summary
-    from ctrcl.report.results import Results
 
-    settings = config.load()
-    first = next(iter(settings.tables["main"]))
-    found = Results(Path("results", settings.preset))
-    write_text("README.md", summary.headline(read_text("README.md"), found, first))
+    first = next(iter(config.load().tables["main"]))
+    write_text("README.md", summary.headline(read_text("README.md"), _results(), first))
     write_text("results/README.md", summary.index())
 
 
@@ -167,7 +165,6 @@ def preset(
     overrides: Annotated[list[str] | None, typer.Argument(help="e.g. training.epochs=3")] = None,
 ) -> None:
     """Compose params.yaml from conf/ and derive plan.yaml; without a name, check params.yaml and derive again."""
-    from ctrcl import config
     from ctrcl.engine import plan
 
     if name:
@@ -183,16 +180,12 @@ def preset(
 @app.command(hidden=True)
 def record() -> None:
     """Copy params.yaml beside the results that are made with it (the first stage of dvc.yaml)."""
-    from ctrcl import config
-    from ctrcl.io import read_text, write_text
-
     write_text(Path("results", config.load().preset, "params.yaml"), read_text(config.PARAMS))
 
 
 @app.command("prepare")
 def prepare_data(dataset: Dataset) -> None:
     """Resize a data set's images to the size of the preset in force, into memory-mapped arrays."""
-    from ctrcl import config
     from ctrcl.data.preparation import prepare
     from ctrcl.engine.run import RunPaths
 
@@ -211,7 +204,6 @@ def train(
     table: Annotated[str | None, typer.Option(help="only the experiments of this table")] = None,
 ) -> None:
     """Train and evaluate what is missing, teachers first; interrupted, it resumes."""
-    from ctrcl import config
     from ctrcl.engine import run
 
     settings = config.load()
@@ -225,7 +217,6 @@ def train(
 @app.command()
 def samples(dataset: Dataset) -> None:
     """Store what the figures are drawn from: best, median and worst case of training alone, per main experiment."""
-    from ctrcl import config
     from ctrcl.engine import machine
 
     settings = config.load()
@@ -242,7 +233,6 @@ def notebook(
     table: Annotated[str | None, typer.Option(help="the table that `comparison` shows")] = None,
 ) -> None:
     """Execute notebooks/paper/NAME.ipynb on a data set of the preset in force, into results/."""
-    from ctrcl import config
     from ctrcl.report import notebook as notebooks
 
     settings = config.load()
@@ -266,11 +256,9 @@ def methods() -> None:
 @app.command()
 def report() -> None:
     """Print the main tables of the preset in force and where its tables, figures and notebooks are."""
-    from ctrcl import config
     from ctrcl.report import summary
-    from ctrcl.report.results import Results
 
-    print(summary.report(Results(Path("results", config.load().preset))))
+    print(summary.report(_results()))
 
 
 @app.command()
