@@ -29,10 +29,14 @@ data: $(READY) data.dvc
 	touch data
 
 reproduce: data       ## the main comparison on drawn data and its report: about a quarter of an hour on two cores
+	dvc repro prepare@$(SET)
+	ctrcl train $(FIRST) --table main
 	dvc repro main@$(SET) figures@$(PRESET)-qualitative-$(FIRST)
 	ctrcl results compare
 
 reproduce-all: data   ## every table of the preset in force: dvc repro
+	dvc repro prepare
+	ctrcl train
 	dvc repro
 	ctrcl results index
 	ctrcl results compare
