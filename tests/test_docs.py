@@ -11,7 +11,8 @@ from ctrcl.data import Benchmark
 from ctrcl.methods.base import Prediction, Shape, Step
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md"))
+PAGES = ["README.md", "CONTRIBUTING.md", "notebooks/README.md", "results/README.md"]
+PAGES += sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md"))
 
 
 def python_of(page: str) -> dict:

@@ -154,10 +154,3 @@ def test_the_embedded_data_are_small_and_the_remote_holds_nothing_else():
     stored = [path for path in tracked() if ".dvc/phantoms" in path.as_posix()]
     assert not stored or {path.parent.name + path.name for path in stored} == wanted
     assert sum(path.stat().st_size for path in store.rglob("*") if path.is_file()) < 15e6
-
-
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "notebooks/README.md", "results/README.md"])
-def test_every_link_of_a_page_leads_somewhere(page):
-    path = REPOSITORY / page
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text()):
-        assert (path.parent / target).exists(), target
