@@ -129,11 +129,9 @@ class Run:
                 return [(train_seed, self, seed) for seed in waiting]
             self._deliver()
             return [(evaluate_run, self)]
-        measured, rows = record.get("evaluation", {}), self.paths.cases
-        current = measured.get("code") == sha256(*files(MEASURES)) and rows.exists()
-        current = (
-            current and measured.get("rows") == sha256(rows) and record["about"] == methods.describe(self.experiment)
-        )
+        measured, rows, code = record.get("evaluation", {}), self.paths.cases, sha256(*files(MEASURES))
+        current = record.get("about") == methods.describe(self.experiment) and measured.get("code") == code
+        current = current and rows.exists() and measured.get("rows") == sha256(rows)
         return [] if current else [(evaluate_run, self)]
 
     def _record(self) -> dict[str, Any] | None:
@@ -175,12 +173,10 @@ def train(settings: Settings, runs: Iterable[tuple[str, Experiment]]) -> None:
     Raises:
         UserError: see `Run`; a loss that is not finite, a full disk. What was complete by then stays.
     """
-    waves: dict[bool, list[tuple[str, Experiment]]] = {False: [], True: []}
-    for dataset, experiment in runs:
-        waves[experiment.teacher is not None].append((dataset, experiment))
+    wanted = list(runs)
     with workers(settings) as pool:
-        for wave in waves.values():
-            pool.finish([Run(settings, *each) for each in wave])
+        for taught in (False, True):
+            pool.finish([Run(settings, d, e) for d, e in wanted if bool(e.teacher) == taught])
 
 
 def evaluate_run(run: Run) -> None:
