@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from ctrcl import config
 from ctrcl.engine import run as runs
-from ctrcl.io import COLUMNS, UserError, read_json
+from ctrcl.io import COLUMNS, UserError, read_json, write_json
 
 LONG = ["training.epochs=3", "training.steps_per_epoch=15", "machine.checkpoint_seconds=0.2"]
 RUN = ("train", "phantom-cardiac", "ctrcl")
@@ -84,6 +84,15 @@ def test_what_is_trained_already_is_only_evaluated_anew(whole, copy, capsys):
     train(copy)
     assert "trained already" in capsys.readouterr().err
     assert outputs(copy) == outputs(whole)
+
+
+def test_a_run_that_ended_before_its_evaluation_is_evaluated(whole, copy):
+    path = copy / "results/smoke/runs/phantom-cardiac/ctrcl.json"
+    record = read_json(path)
+    write_json(path, {name: value for name, value in record.items() if name not in ("about", "dataset", "evaluation")})
+    train(copy)
+    assert outputs(copy) == outputs(whole)
+    assert read_json(path) == record
 
 
 def test_rows_that_were_changed_are_computed_again_from_the_label_maps(whole, copy):
