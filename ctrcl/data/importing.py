@@ -1,12 +1,9 @@
 """`ctrcl data import`: atomic import of a folder, zip, tar or public download into `external/<name>`.
 
-The source is downloaded if it has a public address, unpacked beside its destination, validated, and renamed into place.
-An import that is refused or interrupted leaves nothing.
-
-Every entry is checked before it is written. Refused: a path outside the folder (absolute, `..`), links and devices,
-encrypted entries, unprintable names, two files of one name, and decompression bombs: more than `RATIO` bytes for one of
-the archive, or more than `TOTAL`. Readers of archives return at most the bytes that an entry declares, so declared
-sizes can be summed.
+The source is unpacked beside its destination, validated, and renamed into place; if it is refused or interrupted,
+nothing is left. Refused: a path outside the folder (absolute, `..`), links and devices, encrypted entries, unprintable
+names, two files of one name, and decompression bombs: more than `RATIO` bytes for one of the archive, or more than
+`TOTAL` (as declared: an entry is read no further).
 """
 
 import http.client

@@ -5,10 +5,10 @@ coloured by class. The number stands in both folders: the id is `<folder>-<numbe
 frame says which, so every frame counts as a patient. The split is the release's: 245 train, 62 test, none validates;
 its `trainval` repeats them and is not read.
 
-The table of colours is not published as a file; the one below is what three public readers of the data agree on, but
-for the hook, whose two colours are both taken. Black (outside the endoscope's view) is background, `unknown` a class of
-its own. Some masks are reported to contain a few colours that mix two classes: up to 2 % of an image such pixels take
-the class of the nearest pixel of a known colour, beyond that the file is refused.
+No file states the colours; in those below three public readers of the data agree, but for the hook, whose two colours
+are both taken. Black (outside the endoscope's view) is background, `unknown` a class of its own. Some masks contain a
+few colours that mix two classes: up to 2 % of an image such pixels take the class of the nearest pixel of a known
+colour, beyond that the file is refused.
 """
 
 from pathlib import Path

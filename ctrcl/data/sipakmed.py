@@ -1,10 +1,9 @@
 """SIPaKMeD: cells of Pap smears, cytoplasm and nucleus outlined.
 
-Layout as published: folders `im_Dyskeratotic`, `im_Koilocytotic`, `im_Metaplastic`, `im_Parabasal` and
-`im_Superficial-Intermediate` (or the same once more inside them), in each the cells cut out of the photographs:
-`CROPPED/NNN_MM.bmp` with the outlines `NNN_MM_cyt.dat` and `NNN_MM_nuc.dat` (a line `x,y` a point). A case is a cell,
-`Dyskeratotic-001_01`; its cytoplasm is what the outline of the cell holds beside the nucleus. Neighbours in the picture
-are background.
+Layout as published: a folder `im_<kind>` for each of the kinds below (or the same once more inside it), in each the
+cells cut out of the photographs: `CROPPED/NNN_MM.bmp` with the outlines `NNN_MM_cyt.dat` and `NNN_MM_nuc.dat` (a line
+`x,y` a point). A case is a cell, `Dyskeratotic-001_01`; its cytoplasm is what the outline of the cell holds beside the
+nucleus. Neighbours in the picture are background.
 
 The patients are not published, so the photograph counts as the patient. The literature's 3037/1012 split is not public;
 this one is ours: photographs in the order of the SHA-256 of their name, each whole into the test list as long as it
