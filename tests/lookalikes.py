@@ -130,7 +130,8 @@ def lesions(folder: Path) -> Content:
     for number, part in enumerate(("Training", "Validation", "Test_v2")):
         id, size = f"ISIC_000000{number}", (37 + number, 52)
         save(folder / f"ISIC-2017_{part}_Data/{id}.jpg", photo(number, size))
-        save(folder / f"ISIC-2017_{part}_Data/{id}_superpixels.png", photo(number, size))
+        if not number:
+            save(folder / f"ISIC-2017_{part}_Data/{id}_superpixels.png", photo(number, size))
         save(folder / f"ISIC-2017_{part}_Part1_GroundTruth/{id}_segmentation.png", 255 * block(size))
         content[id] = Expected(None, block(size))
     return content
@@ -168,15 +169,15 @@ def corners(left: int, top: int, right: int, bottom: int) -> str:
     return "".join(f"{x}.0000,{y}\n" for x, y in ((left, top), (right, top), (right, bottom), (left, bottom)))
 
 
-def cells(folder: Path, nested: bool = False) -> Content:
-    """Cells cut out: cytoplasm of 15 x 11 pixels around a nucleus of 5 x 3."""
+def cells(folder: Path) -> Content:
+    """Cells cut out, one folder nested: cytoplasm of 15 x 11 pixels around a nucleus of 5 x 3."""
     label = np.zeros((33, 41), np.uint8)
     label[7:18, 9:24] = 1
     label[11:14, 14:19] = 2
     content = {}
     for number, kind in enumerate(KINDS):
         for k in (1, 2):
-            stem = folder / f"im_{kind}" / (f"im_{kind}" if nested else "") / "CROPPED" / f"001_{k:02d}"
+            stem = folder / f"im_{kind}" / ("" if number else f"im_{kind}") / "CROPPED" / f"001_{k:02d}"
             image = photo(10 * k + number, label.shape)
             save(stem.with_suffix(".bmp"), image)
             Path(f"{stem}_cyt.dat").write_text(corners(9, 7, 23, 17))
@@ -215,7 +216,6 @@ FORMS: dict[str, tuple[str, Callable[[Path], Content]]] = {
     "flare22": ("flare22", flare),
     "m2caiseg": ("m2caiseg", frames),
     "sipakmed": ("sipakmed", cells),
-    "sipakmed, nested": ("sipakmed", partial(cells, nested=True)),
     "one's own": ("my-set", own),
 }
 

@@ -294,9 +294,6 @@ def test_every_damaged_file_is_an_error(published):
     assert len(report.errors) == 2
     assert counted(report.errors, f"{published}/masks/c0.jpg")
     assert counted(report.errors, f"{published}/images/c2.jpg")
-    for path in (published / "images").iterdir():
-        path.write_bytes(b"x")
-    assert not verify(POLYPS, published).passed
 
 
 def test_one_image_under_two_names_is_a_duplicate_across_parts(published):
