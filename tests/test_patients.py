@@ -19,7 +19,7 @@ def forbidden(folder):
 def test_no_documented_way_leads_a_patient_into_git_or_into_the_remote_in_git(published, tmp_path, monkeypatch):  # noqa: F811
     from test_pipeline import SKIP, run
 
-    from ctrcl.cli import MAIN
+    from ctrcl.config import MAIN
 
     folder = tmp_path / "ctrcl"
     monkeypatch.setenv("PYTHONPATH", str(folder))
@@ -30,7 +30,7 @@ def test_no_documented_way_leads_a_patient_into_git_or_into_the_remote_in_git(pu
         run("git", *words, cwd=folder)
     run("ctrcl", "data", "import", "kvasir-seg", str(published), cwd=folder)
     tiny = ("data.kvasir-seg.size=32", "training.epochs=1", "training.batch=2", "machine.precision=32-true")
-    run("ctrcl", "scale", "workstation", *tiny, cwd=folder)
+    run("ctrcl", "preset", "workstation", *tiny, cwd=folder)
     trained = [f"train@workstation-kvasir-seg-{name}" for name in MAIN]
     run("dvc", "repro", "-q", "settings", *trained, cwd=folder)
     run("ctrcl", "samples", "kvasir-seg", cwd=folder)

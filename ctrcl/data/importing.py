@@ -10,6 +10,7 @@ import http.client
 import os
 import re
 import shutil
+import sys
 import tarfile
 import urllib.error
 import zipfile
@@ -73,7 +74,7 @@ def fetch(address: str, checksum: str, target: Path) -> None:
     from torch.hub import download_url_to_file
 
     try:
-        download_url_to_file(address, str(target), hash_prefix=checksum)
+        download_url_to_file(address, str(target), hash_prefix=checksum, progress=sys.stderr.isatty())
     except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, RuntimeError) as error:
         advice = "run again, or download it yourself, check it, and name the file"
         raise UserError(f"{address} cannot be downloaded ({str(error) or type(error).__name__}); {advice}") from None
