@@ -102,17 +102,19 @@ def outcome(pristine: Pristine, file: Path, what: str, mutation: Mutation) -> st
     """`harmless`, `refused` or `wrong`, None where the mutation does not fit; anything else fails here."""
     benchmark, folder, *_ = pristine
     touched = list(mutation(folder / file))
+    if not touched:
+        return None
     try:
-        lines = verify(benchmark, folder).errors if touched else []
+        lines = verify(benchmark, folder).errors
         assert all(line.isprintable() and named(line.replace(str(folder), ""), touched) for line in lines), lines
-        if lines or not touched:
-            return "refused" if lines else None
+        if lines:
+            return "refused"
         cases = {id: benchmark.read(folder, id) for id in benchmark.ids(folder)}
     finally:
         for path in touched:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
-        for path in {folder / file, *touched} & {folder / name for name in pristine.files}:
-            path.write_bytes(pristine.files[path.relative_to(folder)])
+            if path.relative_to(folder) in pristine.files:
+                path.write_bytes(pristine.files[path.relative_to(folder)])
     emptied = what.endswith((" zero", "label 0 in 100%"))
     right = set(cases) == set(pristine.cases) and all(same(cases[id], pristine.cases[id], emptied) for id in cases)
     return "harmless" if right else "wrong"
