@@ -82,14 +82,14 @@ def fetch(address: str, checksum: str, target: Path) -> None:
 
 def unpack(path: Path, target: Path) -> None:
     """Copy the files of a folder or archive into `target`; a `UserError` names the archive and what it refuses."""
-    room = TOTAL if path.is_dir() else min(TOTAL, RATIO * path.stat().st_size)
+    allowed = TOTAL if path.is_dir() else min(TOTAL, RATIO * path.stat().st_size)
     try:
         with ExitStack() as stack:
             for name, size, opened in progress(_entries(path, stack), desc=f"unpack {path.name}", unit="files"):
-                place, file, room, fault = PurePosixPath(name), target / name, room - size, ""
+                place, file, allowed, fault = PurePosixPath(name), target / name, allowed - size, ""
                 if opened is None:
                     fault = "is a link or a device"
-                elif room < 0:
+                elif allowed < 0:
                     fault = f"exceeds the limit of {RATIO} times the archive's size and {TOTAL >> 30} GiB"
                 elif place.is_absolute() or ".." in place.parts or re.match("[A-Za-z]:", name):
                     fault = "leaves its folder"

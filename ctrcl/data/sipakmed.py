@@ -48,9 +48,9 @@ def split(folder: Path) -> dict[str, list[str]]:
     cells, photographs, test = ids(folder), defaultdict(list), set[str]()
     for id in cells:
         photographs[id.rpartition("_")[0]].append(id)
-    room = round(len(cells) * TEST / CELLS)
+    wanted = round(len(cells) * TEST / CELLS)
     for name in sorted(photographs, key=lambda name: sha256(name.encode()).digest()):
-        if len(test) + len(photographs[name]) <= room:
+        if len(test) + len(photographs[name]) <= wanted:
             test.update(photographs[name])
     return {"train": [id for id in cells if id not in test], "validation": [], "test": sorted(test)}
 
