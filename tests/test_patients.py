@@ -31,7 +31,8 @@ def test_no_documented_way_leads_a_patient_into_git_or_into_the_remote_in_git(pu
         run("git", *words, cwd=folder)
     run("ctrcl", "data", "import", "kvasir-seg", str(published), cwd=folder)
     tiny = ("data.kvasir-seg.size=32", "training.epochs=1", "training.batch=2", "machine.precision=32-true")
-    run("ctrcl", "preset", "workstation", *tiny, cwd=folder)
+    main = f"tables.main.kvasir-seg=[{','.join(MAIN)}]"
+    run("ctrcl", "preset", "workstation", "~data.acdc", "~tables.main.acdc", main, *tiny, cwd=folder)
     trained = [f"train@workstation-kvasir-seg-{name}" for name in MAIN]
     run("dvc", "repro", "-q", "settings", *trained, cwd=folder)
     run("ctrcl", "samples", "kvasir-seg", cwd=folder)
