@@ -4,6 +4,7 @@ Each writer fills a folder and returns what must be read from it: per id the ima
 and the spacing. Sizes are odd and not square, orientations are not canonical, spacings differ along every axis.
 """
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,11 +12,13 @@ from typing import NamedTuple
 
 import h5py
 import numpy as np
+import pytest
 from PIL import Image
 
 from ctrcl.data import m2caiseg
 from ctrcl.phantoms.shapes import write_nifti
 
+SHARED = Path(os.environ.get("CTRCL_SHARED", Path(__file__).parents[2] / "shared" / "data"))
 SPACING = (1.5, 1.25, 8.0)
 SHAPE = (13, 10, 5)
 SIZE = (37, 52)
@@ -127,7 +130,8 @@ def lesions(folder: Path) -> Content:
     for number, part in enumerate(("Training", "Validation", "Test_v2")):
         id, size = f"ISIC_000000{number}", (37 + number, 52)
         save(folder / f"ISIC-2017_{part}_Data/{id}.jpg", photo(number, size))
-        save(folder / f"ISIC-2017_{part}_Data/{id}_superpixels.png", photo(number, size))
+        if not number:
+            save(folder / f"ISIC-2017_{part}_Data/{id}_superpixels.png", photo(number, size))
         save(folder / f"ISIC-2017_{part}_Part1_GroundTruth/{id}_segmentation.png", 255 * block(size))
         content[id] = Expected(None, block(size))
     return content
@@ -146,15 +150,15 @@ def flare(folder: Path) -> Content:
 COLOURS = np.array([[17 * int(digit, 16) for digit in row[:3]] for row in m2caiseg.TABLE], np.uint8)
 
 
-def frames(folder: Path, mark: str = "_gt") -> Content:
-    """`trainval` repeats the frames of both others, under other names too, and has one that is its own."""
+def frames(folder: Path) -> Content:
     label = (np.arange(SIZE[0] * SIZE[1]) % len(COLOURS)).reshape(SIZE)
-    placed = {"train-00": 0, "train-225": 1, "test-0": 2, "trainval-0": 2, "trainval-00": 0, "trainval-9": 1}
-    for id, seed in (placed | {"trainval-7": 3}).items():
+    content = {}
+    for seed, id in enumerate(("train-00", "train-225", "test-00")):
         part, _, number = id.partition("-")
-        save(folder / part / "images" / f"{number}.jpg", photo(seed))
-        save(folder / part / "groundtruth" / f"{number}{mark}.png", COLOURS[label])
-    return dict.fromkeys(("train-00", "train-225", "test-0", "trainval-7"), Expected(None, label))
+        save(folder / part / f"images/{number}.jpg", photo(seed))
+        save(folder / part / f"groundtruth/{number}_gt.png", COLOURS[label])
+        content[id] = Expected(None, label)
+    return content
 
 
 KINDS = ("Dyskeratotic", "Koilocytotic", "Metaplastic", "Parabasal", "Superficial-Intermediate")
@@ -165,40 +169,20 @@ def corners(left: int, top: int, right: int, bottom: int) -> str:
     return "".join(f"{x}.0000,{y}\n" for x, y in ((left, top), (right, top), (right, bottom), (left, bottom)))
 
 
-def cell(size: tuple[int, int], left: int, top: int) -> np.ndarray:
-    """Cytoplasm of 15 x 11 pixels around a nucleus of 5 x 3."""
-    label = np.zeros(size, np.uint8)
-    label[top : top + 11, left : left + 15] = 1
-    label[top + 4 : top + 7, left + 5 : left + 10] = 2
-    return label
-
-
-def cells(folder: Path, nested: bool = False) -> Content:
-    """Cells cut out, beside the photographs that they were cut from."""
+def cells(folder: Path) -> Content:
+    """Cells cut out, one folder nested: cytoplasm of 15 x 11 pixels around a nucleus of 5 x 3."""
+    label = np.zeros((33, 41), np.uint8)
+    label[7:18, 9:24] = 1
+    label[11:14, 14:19] = 2
     content = {}
     for number, kind in enumerate(KINDS):
-        home = folder / f"im_{kind}" / (f"im_{kind}" if nested else "")
-        save(home / "001.bmp", photo(number))
         for k in (1, 2):
-            stem = home / "CROPPED" / f"001_{k:02d}"
-            save(stem.with_suffix(".bmp"), photo(10 * k + number, (33, 41)))
+            stem = folder / f"im_{kind}" / ("" if number else f"im_{kind}") / "CROPPED" / f"001_{k:02d}"
+            image = photo(10 * k + number, label.shape)
+            save(stem.with_suffix(".bmp"), image)
             Path(f"{stem}_cyt.dat").write_text(corners(9, 7, 23, 17))
             Path(f"{stem}_nuc.dat").write_text(corners(14, 11, 18, 13))
-            content[f"{kind}-001_{k:02d}"] = Expected(photo(10 * k + number, (33, 41)), cell((33, 41), 9, 7))
-    return content
-
-
-def clusters(folder: Path) -> Content:
-    """Photographs with outlines only: cells are cut with 10 pixels around them, less at the border."""
-    content = {}
-    for number, kind in enumerate(KINDS):
-        home, image = folder / f"im_{kind}", photo(number, (60, 80))
-        save(home / "012.bmp", image)
-        for k, (left, top) in enumerate(((20, 30), (3, 4)), start=1):
-            (home / f"012_cyt{k:02d}.dat").write_text(corners(left, top, left + 14, top + 10))
-            (home / f"012_nuc{k:02d}.dat").write_text(corners(left + 5, top + 4, left + 9, top + 6))
-            box = np.s_[max(top - 10, 0) : top + 21, max(left - 10, 0) : left + 25]
-            content[f"{kind}-012_{k:02d}"] = Expected(image[box], cell((60, 80), left, top)[box])
+            content[f"{kind}-001_{k:02d}"] = Expected(image, label)
     return content
 
 
@@ -232,7 +216,12 @@ FORMS: dict[str, tuple[str, Callable[[Path], Content]]] = {
     "flare22": ("flare22", flare),
     "m2caiseg": ("m2caiseg", frames),
     "sipakmed": ("sipakmed", cells),
-    "sipakmed, nested": ("sipakmed", partial(cells, nested=True)),
-    "sipakmed, whole photographs": ("sipakmed", clusters),
     "one's own": ("my-set", own),
 }
+
+
+def shared(name: str) -> Path:
+    """The folder of a real data set; the test is skipped where it is absent."""
+    if not (SHARED / name).is_dir():
+        pytest.skip(f"the real {name} is not at {SHARED / name} (set CTRCL_SHARED)")
+    return SHARED / name

@@ -1,4 +1,4 @@
-"""What the tests of the losses feed them: hostile logits and targets, and the reference inputs of methods.md 6."""
+"""What the tests of the losses feed them: extreme logits and targets, and the reference inputs of methods.md 6."""
 
 import torch
 from hypothesis import strategies as st

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctrcl.config import Augmentation
-from ctrcl.data import batches
 from ctrcl.data.batches import (
     IGNORE,
     MEAN,
@@ -26,12 +25,11 @@ from ctrcl.data.batches import (
     standardised,
 )
 from ctrcl.data.preparation import Prepared
-from ctrcl.losses import targets
 
-NONE = {"flip": 0.0, "rotation": 0.0, "scale": 0.0, "brightness": 0.0, "contrast": 0.0, "gamma": 0.0}
-OFF = {"elastic": 0.0, "noise": 0.0}
-STILL = Augmentation(**NONE, **OFF)
-LIVELY = Augmentation(flip=0.5, rotation=40.0, scale=0.3, brightness=0.1, contrast=0.2, gamma=0.2, **OFF)
+STILL = Augmentation(**dict.fromkeys(Augmentation.model_fields, 0.0))
+LIVELY = Augmentation(
+    flip=0.5, rotation=40.0, scale=0.3, brightness=0.1, contrast=0.2, gamma=0.2, elastic=0.0, noise=0.0
+)
 BENT = LIVELY.model_copy(update={"elastic": 0.06, "noise": 0.05})
 CPU = torch.device("cpu")
 OVERSHOOT = 1.375**2  # sum of the absolute weights halfway between two control points, in both directions
@@ -69,11 +67,8 @@ def test_pixels_from_outside_are_ignored_and_only_these():
 @pytest.mark.parametrize("augmentation", [LIVELY, BENT], ids=["affine", "bent"])
 def test_a_batch_depends_on_seed_and_step_alone(prepared, augmentation):
     fresh, used = (Batches(prepared, 5, augmentation, 7, CPU) for _ in range(2))
-    for step in range(9):
-        used.at(step)
-    torch.rand(3)
-    for one, other in zip(fresh.at(9), used.at(9), strict=True):
-        assert torch.equal(one, other)
+    used.at(0), torch.rand(3)
+    assert all(map(torch.equal, fresh.at(9), used.at(9)))
     assert not torch.equal(fresh.at(9)[0], fresh.at(10)[0])
     assert not torch.equal(fresh.at(9)[0], Batches(prepared, 5, augmentation, 8, CPU).at(9)[0])
 
@@ -98,26 +93,20 @@ def test_devices_share_a_batch_without_overlap(prepared, augmentation, shares):
         torch.testing.assert_close(torch.stack([part[number] for part in parts], 1).flatten(0, 1), whole[number])
 
 
-def affine_alone(images, labels, drawn):
-    """The augmentation without bends and noise."""
-    grid = F.affine_grid(drawn[:, :6].reshape(-1, 2, 3), list(images.shape), align_corners=False)
-    moved = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    shifted = F.grid_sample(labels[:, None].float() + 1, grid, mode="nearest", align_corners=False)[:, 0].long() - 1
-    brightness, contrast, gamma = drawn[:, 6:, None, None, None].unbind(1)
-    moved = ((moved - 0.5) * contrast + 0.5 + brightness).clamp(0, 1) ** gamma
-    return standardised(moved), torch.where(shifted < 0, IGNORE, shifted)
-
-
-def test_without_bends_and_noise_neither_is_drawn_and_the_bytes_are_those_of_the_affine_map(prepared, monkeypatch):
-    for module, name in ((batches, "draw_bend"), (batches, "displacement"), (torch, "randn")):
-        monkeypatch.setattr(module, name, None)
-    ours, order = Batches(prepared, 5, LIVELY, 7, CPU), torch.randperm(24, generator=generator(7, 0, 2))
+def test_without_bends_and_noise_a_batch_is_the_affine_map_of_its_images(prepared):
+    order = torch.randperm(24, generator=generator(7, 0, 2))
     for step in range(8, 12):  # the third pass
         chosen = order[5 * (step - 8) : 5 * (step - 7)].numpy()
         images, labels = (torch.from_numpy(array("train")[chosen]) for array in (prepared.images, prepared.labels))
-        expected = affine_alone(images, labels.long(), draw(5, LIVELY, generator(7, 1, step)))
-        for one, other in zip(ours.at(step), expected, strict=True):
-            assert torch.equal(one, other)
+        drawn = draw(5, LIVELY, generator(7, 1, step))
+        grid = F.affine_grid(drawn[:, :6].reshape(-1, 2, 3), list(images.shape), align_corners=False)
+        moved = F.grid_sample(images.float(), grid, mode="bilinear", align_corners=False)
+        shifted = F.grid_sample(labels[:, None].float() + 1, grid, mode="nearest", align_corners=False)[:, 0].long()
+        brightness, contrast, gamma = drawn[:, 6:, None, None, None].unbind(1)
+        expected = standardised(((moved - 0.5) * contrast + 0.5 + brightness).clamp(0, 1) ** gamma)
+        found, target = Batches(prepared, 5, LIVELY, 7, CPU).at(step)
+        assert torch.equal(found, expected)
+        assert torch.equal(target, torch.where(shifted == 0, IGNORE, shifted - 1))
 
 
 def test_what_is_drawn_is_what_was_drawn_before():
@@ -161,11 +150,11 @@ def test_a_label_comes_from_the_pixel_that_the_image_says(height, width, seed, e
 
 
 def test_a_bent_pixel_comes_from_its_affine_place_plus_its_displacement():
-    height, width = 33, 47
+    height, width = 17, 23
     image, numbers = coordinates(height, width)
-    drawn, bend = draw(6, LIVELY, generator(1)), draw_bend(6, 0.05, generator(2))
+    drawn, bend = draw(3, LIVELY, generator(1)), draw_bend(3, 0.05, generator(2))
     drawn[:, 6:] = torch.tensor([0.0, 1.0, 1.0])
-    images, _ = augment(image.expand(6, -1, -1, -1), numbers.expand(6, -1, -1), drawn, bend)
+    images, _ = augment(image.expand(3, -1, -1, -1), numbers.expand(3, -1, -1), drawn, bend)
     for number, found in enumerate(raw(images)):
         moves = [bicubic(bend[number, axis].tolist(), height, width) for axis in range(2)]
         for i in range(height):
@@ -199,32 +188,16 @@ def bicubic(points, height, width):
 def test_nothing_moves_further_than_the_amplitude_but_for_the_overshoot(side, seed, amplitude):
     bend = draw_bend(3, amplitude, generator(seed))
     assert bend.abs().max() <= 2 * amplitude
-    assert displacement(bend, side, side).abs().max() <= 2 * amplitude * OVERSHOOT + 1e-6
     assert displacement(bend.sign() * 2 * amplitude, side, side).abs().max() <= 2 * amplitude * OVERSHOOT + 1e-6
 
 
 def test_bends_are_as_wide_as_asked_and_smooth():
     bend = draw_bend(500, 0.1, generator(0))
     assert bend.shape == (500, 2, POINTS, POINTS)
-    assert 0.199 < bend.max() <= 0.2
-    assert -0.2 <= bend.min() < -0.199
+    assert 0.199 < bend.abs().max() <= 0.2
     assert abs(bend.std() - 0.2 / math.sqrt(3)) < 0.002
     field = displacement(bend, 64, 64)
     assert (field.diff(dim=1).abs().max() * 32) < 0.1 * 2 * 16.5  # the steepest that bicubic weights allow, by pixel
-
-
-def test_losses_leave_out_what_comes_from_outside():
-    assert IGNORE == targets.IGNORE
-
-
-def test_bends_bring_pixels_from_outside_that_are_ignored():
-    label = torch.ones(1, 32, 32, dtype=torch.long)
-    bend = torch.zeros(1, 2, POINTS, POINTS)
-    bend[:, 0] = -0.25  # everything comes from an eighth of the side further left
-    images, target = augment(label[:, None].float(), label, draw(1, STILL, generator(0)), bend)
-    assert (target[0, :, :4] == IGNORE).all()
-    assert (target[0, :, 4:] == 1).all()
-    assert (images[0, 0, :, 4:] > images[0, 0, :, :4].max()).all()
 
 
 def test_noise_is_normal_with_a_deviation_up_to_what_is_asked(prepared):
@@ -233,10 +206,9 @@ def test_noise_is_normal_with_a_deviation_up_to_what_is_asked(prepared):
     assert deviation.max() < 0.05 * 1.15  # 1024 pixels estimate it within a few percent
     assert abs(deviation.mean() - 0.025) < 0.001
     assert abs(deviation.std() - 0.05 / math.sqrt(12)) < 0.001
-    ratios = noise / deviation[:, None]
-    assert ratios.mean(1).abs().max() < 0.16
-    assert abs((ratios.abs() < 1).float().mean() - 0.6827) < 0.003
-    assert abs((ratios.abs() > 2).float().mean() - 0.0455) < 0.002
+    ratios = (noise / deviation[:, None]).abs()
+    assert abs((ratios < 1).float().mean() - 0.6827) < 0.003
+    assert abs((ratios > 2).float().mean() - 0.0455) < 0.002
 
 
 def test_noise_is_added_to_images_between_0_and_1_and_leaves_labels_alone():

@@ -19,18 +19,20 @@ def forbidden(folder):
 def test_no_documented_way_leads_a_patient_into_git_or_into_the_remote_in_git(published, tmp_path, monkeypatch):  # noqa: F811
     from test_pipeline import SKIP, run
 
-    from ctrcl.cli import MAIN
+    from ctrcl.config import MAIN
 
     folder = tmp_path / "ctrcl"
     monkeypatch.setenv("PYTHONPATH", str(folder))
-    shutil.copytree(smoke.REPOSITORY, folder, ignore=shutil.ignore_patterns(*SKIP, "data"))
+    top = str(smoke.REPOSITORY)
+    shutil.copytree(top, folder, ignore=lambda place, names: SKIP & set(names) if place == top else set())
     (folder / "dvc.lock").unlink(missing_ok=True)
     write_json(folder / "ctrcl/data/splits/kvasir-seg.json", SPLIT)  # of the four images that are drawn here
     for words in (["init", "-q"], ["add", "-A"], ["-c", "user.name=x", "-c", "user.email=x@x", "commit", "-qm", "x"]):
         run("git", *words, cwd=folder)
     run("ctrcl", "data", "import", "kvasir-seg", str(published), cwd=folder)
     tiny = ("data.kvasir-seg.size=32", "training.epochs=1", "training.batch=2", "machine.precision=32-true")
-    run("ctrcl", "scale", "workstation", *tiny, cwd=folder)
+    main = f"tables.main.kvasir-seg=[{','.join(MAIN)}]"
+    run("ctrcl", "preset", "workstation", "~data.acdc", "~tables.main.acdc", main, *tiny, cwd=folder)
     trained = [f"train@workstation-kvasir-seg-{name}" for name in MAIN]
     run("dvc", "repro", "-q", "settings", *trained, cwd=folder)
     run("ctrcl", "samples", "kvasir-seg", cwd=folder)

@@ -3,12 +3,10 @@
 Layout as published: `patientNNN/patientNNN_frameNN.nii.gz`, `patientNNN_frameNN_gt.nii.gz` and `Info.cfg` (which
 frame is ED, which ES), at the top or under `training/` and `testing/`.
 
-The form in which it circulates in the semi-supervised community is read too: h5 files with `image` and `label` at
-the top, in `data/` or in `data/slices/`, one per volume (`patientNNN_frameNN.h5`, Z Y X) or slice
-(`..._slice_K.h5`, Y X, K from 1). It states no spacing and no orientation, so distances are in voxels.
-
-That form numbers the two labelled frames 01 and 02. The ids here do the same in both, in order of time:
-`patient001_frame02` is the later of ED and ES, whatever its number in the cine series, so that one split fits both.
+The h5 files of the semi-supervised community are read too: `image` and `label`, at the top, in `data/` or in
+`data/slices/`, one per volume (`patientNNN_frameNN.h5`, Z Y X) or slice (`..._slice_K.h5`, Y X, K from 1). They state
+no spacing and no orientation, so distances are in voxels. They number the two labelled frames 01 and 02, and so do
+the ids here: `patient001_frame02` is the later of ED and ES, whatever its number in the cine series.
 """
 
 import re

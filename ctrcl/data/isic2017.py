@@ -17,7 +17,7 @@ NAMES = ("ISIC-2017_{}_Data/{{}}.jpg", "ISIC-2017_{}_Part1_GroundTruth/{{}}_segm
 
 
 def split(folder: Path) -> dict[str, list[str]]:
-    """The ids of every part, sorted; a part that is not there or a file without its partner is a `UserError`."""
+    """The ids of every part; one that is not there or a file without its partner is a `UserError`."""
     return {part: listed(folder, *(name.format(place) for name in NAMES)) for part, place in FOLDERS.items()}
 
 

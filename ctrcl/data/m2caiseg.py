@@ -1,16 +1,14 @@
 """m2caiSeg: organs, fluids and instruments in laparoscopic frames of cholecystectomies, 19 classes.
 
-Layout as published: folders `train`, `test` and `trainval`, each with `images/<number>.jpg` and
-`groundtruth/<number>_gt.png`, coloured by class. The number stands in more than one folder: the id is
-`<folder>-<number>`. Two videos are behind it and no frame says which, so every frame counts as a patient.
+Layout as published: folders `train` and `test`, each with `images/<number>.jpg` and `groundtruth/<number>_gt.png`,
+coloured by class. The number stands in both folders: the id is `<folder>-<number>`. Two videos are behind it and no
+frame says which, so every frame counts as a patient. The split is the release's: 245 train, 62 test, none validates;
+its `trainval` repeats them and is not read.
 
-The split is the release's: 245 train, 62 test. As far as is known its `trainval` holds all 307 of them, test frames
-too, so only what `trainval` alone has (by name and by content) may validate: most likely nothing.
-
-The table of colours is not published as a file; the one below is what three public readers of the data agree on, but
-for the hook, whose two colours are both taken. Black (outside the endoscope's view) is background, `unknown` a class of
-its own. Some masks are reported to contain a few colours that mix two classes: up to 2 % of an image such pixels take
-the class of the nearest pixel of a known colour, beyond that the file is refused.
+No file states the colours; in those below three public readers of the data agree, but for the hook, whose two colours
+are both taken. Black (outside the endoscope's view) is background, `unknown` a class of its own. Some masks contain a
+few colours that mix two classes: up to 2 % of an image such pixels take the class of the nearest pixel of a known
+colour, beyond that the file is refused.
 """
 
 from pathlib import Path
@@ -20,8 +18,8 @@ from jaxtyping import UInt8
 from scipy import ndimage
 
 from ctrcl.data import PALETTE, Benchmark, Case
-from ctrcl.data.pairs import listed, picture, present, same_size
-from ctrcl.io import UserError, sha256
+from ctrcl.data.pairs import listed, picture, same_size
+from ctrcl.io import UserError
 
 TABLE = (  # red, green, blue (0: 0, 5: 85, A: 170, F: 255) and class, in the order of our indices
     *("000 background", "05A grasper", "05F bipolar", "0AF hook", "0F5 scissors", "0FA clipper", "50A irrigator"),
@@ -31,30 +29,13 @@ TABLE = (  # red, green, blue (0: 0, 5: 85, A: 170, F: 255) and class, in the or
 CODES = {int("".join(2 * digit for digit in row[:3]), 16): index for index, row in enumerate(TABLE)}
 CODES[0x00AA55] = CODES[0x00AAFF]  # the hook, as others have it
 STRAY = 0.02
-
-
-def names(folder: Path, part: str) -> tuple[str, str]:
-    """Templates of image and mask; some copies have PNG images, or masks without `_gt`."""
-    image = "jpg" if any((folder / part / "images").glob("*.jpg")) else "png"
-    mark = "_gt" if any((folder / part / "groundtruth").glob("*_gt.png")) else ""
-    return f"{part}/images/{{}}.{image}", f"{part}/groundtruth/{{}}{mark}.png"
+NAMES = ("images/{}.jpg", "groundtruth/{}_gt.png")
 
 
 def split(folder: Path) -> dict[str, list[str]]:
     """The ids of every part, sorted; a folder that is not there or a file without its partner is a `UserError`."""
-    parts = {part: listed(folder, *names(folder, part)) for part in ("train", "test")}
-    seen = {key for part in parts for id in parts[part] for key in (id, content(folder, part, id))}
-    spare = listed(folder, *names(folder, "trainval")) if (folder / "trainval").is_dir() else []
-    parts["validation"] = [id for id in spare if not {id, content(folder, "trainval", id)} & seen]
-    return {
-        part: [f"{place}-{id}" for id in parts[part]]
-        for part, place in (("train", "train"), ("validation", "trainval"), ("test", "test"))
-    }
-
-
-def content(folder: Path, part: str, id: str) -> str:
-    """The checksum of an image."""
-    return sha256(present(folder / names(folder, part)[0].format(id)))
+    train, test = ([f"{part}-{id}" for id in listed(folder / part, *NAMES)] for part in ("train", "test"))
+    return {"train": train, "validation": [], "test": test}
 
 
 def ids(folder: Path) -> list[str]:
@@ -65,7 +46,7 @@ def ids(folder: Path) -> list[str]:
 def read(folder: Path, id: str) -> Case:
     """One case: image H W 3 uint8, label H W uint8; an invalid file is a `UserError`."""
     part, _, number = id.partition("-")
-    image_path, mask_path = (folder / name.format(number) for name in names(folder, part))
+    image_path, mask_path = (folder / part / name.format(number) for name in NAMES)
     image, mask = picture(image_path, "RGB"), picture(mask_path, "RGB")
     same_size(image, mask[..., 0], image_path, mask_path)
     return Case(id, id, image, decoded(mask, mask_path))

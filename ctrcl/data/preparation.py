@@ -131,8 +131,8 @@ class Prepared:
 
     def truth(self, case: dict[str, Any]) -> np.ndarray:
         """The labels of a test case on its original grid."""
-        size = int(np.prod(case["shape"]))
-        return self._array("test.truth.npy")[case["offset"] : case["offset"] + size].reshape(case["shape"])
+        values = self._array("test.truth.npy")[case["offset"] :]
+        return values[: np.prod(case["shape"])].reshape(case["shape"])
 
     def _array(self, name: str) -> np.ndarray:
         try:

@@ -1,13 +1,12 @@
 """Synapse (BTCV): abdominal organs in CT.
 
 Layouts as published: `imagesTr/img00NN.nii.gz` (Hounsfield units) and `labelsTr/label00NN.nii.gz`, or the same files
-in `img/` and `label/`; the id is the four digits. Its 13 labels are reduced to the field's 8 organs, the rest is
-background.
+in `img/` and `label/`; the id is the four digits. Of its 13 labels the field's 8 organs are read.
 
 TransUNet's preparation is read too: `train_npz/case00NN_sliceKKK.npz` (one slice, Y X, K from 000) and
-`test_vol_h5/case00NN.npy.h5` (Z Y X), both with `image` and `label`, clipped to the window below, scaled to [0, 1] and
-reduced to the same organs in the same order. It is mapped back to Hounsfield units, so that one `scaled` fits all:
-nothing is clipped twice. It states no spacing and no orientation, so distances are in voxels and left may be right.
+`test_vol_h5/case00NN.npy.h5` (Z Y X), both with `image` (clipped to the window below, in [0, 1]; mapped back to
+Hounsfield units here) and `label` (the same organs). It states no spacing and no orientation, so distances are in
+voxels and left may be right.
 """
 
 from dataclasses import replace

@@ -2,35 +2,28 @@
 
 Every case of the split is read. Errors: a file that is missing, damaged, of another size or position than its partner,
 with NaN, infinite or unknown values (the readers name the file). Warnings leave the data as they are: duplicates
-(sha256 of the decoded pixels), near-duplicates (dHash, below), unusual spacing and orientation, cases outside the
-split, masks with JPEG artefacts.
+(sha256 of the decoded pixels), near-duplicates (dHash, below), unusual spacing, constant images, absent classes, cases
+outside the split.
 """
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 from PIL import Image
-from scipy import ndimage
 
-from ctrcl.data import Benchmark, kvasir_seg
-from ctrcl.data.nifti import INVALID
-from ctrcl.data.pairs import DAMAGED, picture
+from ctrcl.data import Benchmark
 from ctrcl.io import UserError, progress
 
 NEAR = 32  # of 256 bits. In Kvasir-SEG 16 pairs of one scene differ in 28 or less, two scenes in 38 or more
 DARK, LIT = 20, 0.35  # the border of a photograph: rows and columns of which no more than 35 % is brighter than 20
-BLURRED = (5, 250)  # a JPEG mask's grey values that are neither black nor white
 FAR = 3.0  # times the median spacing
-SHOWN = 5  # duplicates and errors that are listed
+SHOWN = 20  # cases or pairs that a warning lists
 
 
 class Duplicate(NamedTuple):
@@ -57,14 +50,14 @@ class Report:
     duplicates: list[Duplicate] = field(default_factory=list)
 
     def __str__(self) -> str:
-        errors = self.errors[:SHOWN] + [f"and {len(self.errors) - SHOWN} more"] * (len(self.errors) > SHOWN)
-        groups = (("ok", self.passed), ("warning", self.warnings), ("error", errors))
+        groups = (("ok", self.passed), ("warning", self.warnings), ("error", self.errors))
         return "\n".join([self.title, *(f"{kind:8}{line}" for kind, lines in groups for line in lines)])
 
     def warn(self, what: str, where: Iterable[str]) -> None:
-        """Count the cases or files that something unusual is true of, if there are any, and name the first."""
+        """Count and list the cases that something unusual is true of, if there are any."""
         if listed := list(where):
-            self.warnings.append(f"{what}: {len(listed)}, first {listed[0]}")
+            more = ", ..." * (len(listed) > SHOWN)
+            self.warnings.append(f"{what}: {len(listed)}: {', '.join(listed[:SHOWN])}{more}")
 
 
 def verify(benchmark: Benchmark, folder: Path) -> Report:
@@ -77,9 +70,8 @@ def verify(benchmark: Benchmark, folder: Path) -> Report:
         return report
     part_of = {case: part for part, ids in split.items() for case in ids}
     if missing := sorted(set(part_of) - found):
-        report.errors.append(
-            f"{folder} lacks {len(missing)} of the {len(part_of)} cases of {name}, first {missing[0]!r}"
-        )
+        whole = f"{len(part_of)} cases of {name}"
+        report.errors.append(f"{folder} lacks {len(missing)} of the {whole}, first {missing[0]!r}")
     cases = []
     for case in progress(sorted(set(part_of) & found), desc=f"verify {name}", unit="cases"):
         try:
@@ -90,27 +82,20 @@ def verify(benchmark: Benchmark, folder: Path) -> Report:
         parts = ", ".join(f"{part} {len(ids)}" for part, ids in split.items())
         off = [f"{part} {len(split[part])} of {n}" for part, n in benchmark.published.items() if len(split[part]) != n]
         report.passed.append(f"layout as published; {'' if off else 'all '}{len(part_of)} cases ({parts})")
-        report.warnings += [f"not as many cases as published: {', '.join(off)}"] if off else []
         report.passed.append("every file complete, every pair of one size, known labels, no NaN, no infinity")
+        report.warn("parts with not as many cases as published", off)
     report.warn("not in the split and ignored", sorted(found - set(part_of)))
     if cases:
-        table = pd.DataFrame(cases)
+        table = pd.DataFrame(cases).set_index("id")
         _check_contents(report, benchmark, table)
         _check_duplicates(report, table)
-        if benchmark.volumes:
-            _check_geometry(report, folder, table)
     return report
 
 
 def summarise(benchmark: Benchmark, folder: Path, id: str) -> dict[str, Any]:
-    """Read one case and keep what the checks need; `blurred` and `specks` count a JPEG mask's pixels and components."""
+    """Read one case and keep what the checks need."""
     case = benchmark.read(folder, id)
     image = np.ascontiguousarray(case.image)
-    blurred = specks = 0
-    if (path := folder / "masks" / f"{id}.jpg").is_file():
-        grey = picture(path, "L")
-        blurred = int(((grey >= BLURRED[0]) & (grey <= BLURRED[1])).sum())
-        specks = ndimage.label((grey > kvasir_seg.THRESHOLD) & (case.label == 0), np.ones((3, 3)))[1]
     return {
         "id": id,
         "patient": case.patient,
@@ -119,8 +104,6 @@ def summarise(benchmark: Benchmark, folder: Path, id: str) -> dict[str, Any]:
         "checksum": hashlib.sha256(str(image.shape).encode() + image.tobytes()).hexdigest(),
         "hash": dhash(image[..., image.shape[2] // 2] if benchmark.volumes else image),
         "constant": bool(image.min() == image.max()),
-        "blurred": blurred,
-        "specks": specks,
     }
 
 
@@ -142,40 +125,22 @@ def dhash(plane: np.ndarray) -> Bool[np.ndarray, "256"]:
 
 
 def _check_contents(report: Report, benchmark: Benchmark, cases: pd.DataFrame) -> None:
-    present = pd.DataFrame(np.stack(list(cases["classes"])), index=cases["id"], columns=benchmark.classes)
-    counts = present.sum().to_dict()
+    present = pd.DataFrame(np.stack(list(cases["classes"])), cases.index, benchmark.classes)
+    counts = present.sum()
     report.passed.append("cases that contain each class: " + ", ".join(f"{name} {n}" for name, n in counts.items()))
-    report.warn("classes that no case contains", [str(name) for name, n in counts.items() if not n])
-    report.warn("cases without foreground", present.index[~present.iloc[:, 1:].any(axis=1)])
-    report.warn("constant images", cases["id"][cases["constant"]])
-    pixels, specks = cases[["blurred", "specks"]].sum()
-    if pixels or specks:
-        greys = f"{(cases['blurred'] > 0).sum()} hold greys {BLURRED[0]} to {BLURRED[1]}, {pixels} pixels"
-        removed = f"{specks} specks of {kvasir_seg.SPECK} pixels or less in {(cases['specks'] > 0).sum()} are removed"
-        report.warnings.append(f"JPEG masks: {greys}, foreground above {kvasir_seg.THRESHOLD}; {removed}")
-
-
-def _check_geometry(report: Report, folder: Path, cases: pd.DataFrame) -> None:
-    stated = cases["spacing"].notna()
-    report.warn("cases without spacing (distances in voxels)", cases["id"][~stated])
-    if stated.any():
-        sizes = np.array(list(cases["spacing"][stated]))
+    report.warn("classes that no case contains", counts.index[counts == 0])
+    report.warn("cases without foreground", cases.index[~present.iloc[:, 1:].any(axis=1)])
+    report.warn("constant images", cases.index[cases["constant"]])
+    stated = cases["spacing"].dropna()
+    if benchmark.volumes:
+        report.warn("cases without spacing (distances in voxels)", cases.index[cases["spacing"].isna()])
+    if len(stated):
+        sizes = np.array(list(stated))
         usual = np.median(sizes, axis=0)
         listed = (" x ".join(f"{size:g}" for size in row) for row in (sizes.min(0), usual, sizes.max(0)))
         report.passed.append("spacing in mm, minimum, median and maximum: {}, {}, {}".format(*listed))
         off = (np.maximum(sizes / usual, usual / sizes) > FAR).any(axis=1)
-        report.warn(f"spacing {FAR:g} times off the median", cases["id"][stated][off])
-    axes: dict[str, str] = {}
-    for path in sorted(folder.rglob("*.nii.gz")):
-        with suppress(*DAMAGED, *INVALID), np.errstate(all="ignore"):
-            image: Any = nib.load(path)
-            known = image.header["qform_code"] or image.header["sform_code"]
-            axes[str(path)] = "".join(map(str, nib.aff2axcodes(image.affine))) if known else "none stated"
-    if axes:
-        counts = dict(Counter(axes.values()).most_common())
-        common = next(iter(counts))
-        report.passed.append(f"files by orientation: {counts}; all are turned to RAS")
-        report.warn(f"files stored otherwise than {common}", [path for path in axes if axes[path] != common])
+        report.warn(f"spacing {FAR:g} times off the median", stated.index[off])
 
 
 def _check_duplicates(report: Report, cases: pd.DataFrame) -> None:
@@ -186,14 +151,10 @@ def _check_duplicates(report: Report, cases: pd.DataFrame) -> None:
         one, other = cases.iloc[i], cases.iloc[j]
         exact = one.checksum == other.checksum
         if exact or one.patient != other.patient:
-            report.duplicates.append(Duplicate((one.id, other.id), (one.part, other.part), int(bits[i, j]), exact))
-    report.duplicates.sort(key=lambda pair: (pair.parts[0] == pair.parts[1], not pair.exact))
+            report.duplicates.append(Duplicate((one.name, other.name), (one.part, other.part), int(bits[i, j]), exact))
+    report.duplicates.sort(key=lambda pair: pair.parts[0] == pair.parts[1])  # first those across parts
     rule = f"dHash, at most {NEAR} of 256 bits differ"
+    report.warn("duplicates", [str(pair) for pair in report.duplicates if pair.exact])
+    report.warn(f"near-duplicates ({rule})", [str(pair) for pair in report.duplicates if not pair.exact])
     if not report.duplicates:
         report.passed.append(f"no duplicates, no near-duplicates ({rule})")
-        return
-    exact = sum(pair.exact for pair in report.duplicates)
-    crossing = sum(pair.parts[0] != pair.parts[1] for pair in report.duplicates)
-    count = f"{exact} duplicates and {len(report.duplicates) - exact} near-duplicates ({rule}), {crossing} across parts"
-    listed = ", ".join(map(str, report.duplicates[:SHOWN])) + ", ..." * (len(report.duplicates) > SHOWN)
-    report.warnings.append(f"{count}: {listed}")

@@ -34,12 +34,12 @@ ORGANS = {
 
 @dataclass
 class Belly:
-    """What is being drawn: axes in units of the body, HU, labels, depth below the skin, and noise to texture with."""
+    """What is being drawn: axes in units of the body, HU, depth below the skin, labels, and noise to texture with."""
 
     axes: list[Array]
     image: Array
-    label: Array
     walls: Array
+    label: Array
     fine: Array
     lumps: Array
 
@@ -51,7 +51,7 @@ def draw(rng: np.random.Generator) -> tuple[Array, Array]:
     size = np.array([47, 38, shape[2] / 2]) * rng.normal(1, [0.05, 0.06, 0.05])
     axes = [(a - c) / s for a, c, s in zip(grid(shape), centre, size, strict=True)]
     noises = periodic_noise(rng, shape, (2.5, 2.5, 1)), periodic_noise(rng, shape, (7, 7, 2.5))
-    belly = Belly(axes, *torso(rng, axes, shape), *noises)
+    belly = Belly(axes, *torso(rng, axes, shape), np.zeros(shape, np.uint8), *noises)
     for paint in (bowel, organs, pancreas, vessels):
         paint(rng, belly)
     image = ndimage.gaussian_filter(belly.image, (0.6, 0.6, 0.3))
@@ -59,8 +59,8 @@ def draw(rng: np.random.Generator) -> tuple[Array, Array]:
     return (STEP * np.round(np.clip(image, -1000, 1200) / STEP)).astype(np.int16), belly.label
 
 
-def torso(rng: np.random.Generator, axes: list[Array], shape) -> tuple[Array, Array, Array]:
-    """HU of air, fat, muscle, ribs and spine; an empty label map; depth (0 at the skin, 0.13 within the wall)."""
+def torso(rng: np.random.Generator, axes: list[Array], shape) -> tuple[Array, Array]:
+    """HU of air, fat, muscle, ribs and spine; depth (0 at the skin, 0.13 within the wall)."""
     x, y, z = axes
     walls = 1 - np.sqrt(x**2 + y**2) + 0.03 * smooth_noise(rng, shape, (14, 14, 6))
     image = np.where(walls > 0, -100.0, -1000.0)
@@ -74,7 +74,7 @@ def torso(rng: np.random.Generator, axes: list[Array], shape) -> tuple[Array, Ar
     image = np.where(spine < 0.17, 260.0 + 60 * (spine > 0.14), image)
     image = np.where(np.hypot(x, y + 0.75) < 0.07, 30.0, image)
     image = np.where(np.hypot(x / 0.4, (y + 0.78) / 0.08) < 1, 60.0, image)
-    return image, np.zeros(shape, np.uint8), walls
+    return image, walls
 
 
 def bowel(rng: np.random.Generator, belly: Belly) -> None:

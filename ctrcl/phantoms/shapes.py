@@ -5,6 +5,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.orientations import axcodes2ornt, ornt_transform
 from scipy import ndimage
 
 Array = np.ndarray
@@ -74,9 +75,7 @@ def write_nifti(path: Path, volume: Array, spacing: tuple[float, ...], orientati
     image = nib.Nifti1Image(volume, np.diag([*spacing, 1.0]))
     image.set_qform(image.affine, code=1)
     image.header.set_xyzt_units("mm")
-    turn = nib.orientations.ornt_transform(
-        nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(orientation)
-    )
+    turn = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(orientation))
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "wb") as raw, gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=9, mtime=0) as file:
         file.write(image.as_reoriented(turn).to_bytes())
