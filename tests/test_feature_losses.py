@@ -239,7 +239,7 @@ def test_what_matches_stays_as_it_is():
 
 @each_loss
 @given(case=features_and_target((*FLOATS, *HALVES)))
-def test_hostile_features_give_a_finite_gradient_in_their_dtype(name, case):
+def test_extreme_features_give_a_finite_gradient_in_their_dtype(name, case):
     s, t, y, classes = case
     if name in SAME_CHANNELS:
         t = t[:, :1].repeat(1, s.shape[1], 1, 1)

@@ -284,7 +284,7 @@ def test_distilling_gradients_are_those_of_finite_differences(loss):
 
 @each_loss
 @given(case=logits_and_target((*FLOATS, *HALVES)))
-def test_hostile_logits_give_a_finite_gradient_in_their_dtype(loss, case):
+def test_extreme_logits_give_a_finite_gradient_in_their_dtype(loss, case):
     s, y = case
     with torch.autocast("cpu", torch.bfloat16):
         found = loss(s.requires_grad_(), -s.detach(), y)

@@ -1,4 +1,4 @@
-"""Soft labels: every exact property of CTRCL's rectification and of its rivals, against loops and hostile logits."""
+"""Soft labels: every exact property of CTRCL's rectification and of its alternatives, against loops and extreme logits."""
 
 import math
 from itertools import combinations
@@ -76,7 +76,7 @@ def test_it_is_the_formula_pixel_by_pixel(device, factors, constant, temperature
 
 
 @pytest.mark.parametrize("regime", REGIMES)
-def test_hostile_logits_agree_with_the_formula_too(regime):
+def test_extreme_logits_agree_with_the_formula_too(regime):
     _, y = drawn_batch()
     z = logits_in(regime, y, 4, torch.float64, torch.Generator().manual_seed(1))
     assert_close(rectify(z, y).label, rectify_by_loops(z, y, FACTORS, None, 1.0)[0])
