@@ -26,7 +26,7 @@ def template(tmp_path_factory):
     for name in results.settings.tables:
         tables.main(results, DATASET, name).save(results.folder / "tables" / f"{name}-{DATASET}")
     cost.costs(results, DATASET).save(results.folder / "tables" / f"cost-{DATASET}")
-    claims.save(claims.claims(results), results.folder / "claims.csv")
+    io.write_rows(results.folder / "claims.csv", claims.claims(results))
     return results.folder
 
 

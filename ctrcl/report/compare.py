@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ctrcl.io import AGAIN, UserError, read_json, read_rows, write_text
+from ctrcl.io import AGAIN, UserError, read_json, read_rows, write_rows, write_text
 from ctrcl.report import claims, stats
 from ctrcl.report import table as tables
 from ctrcl.report.rendering import Table, plain, signed
@@ -42,7 +42,7 @@ def verify(results: Results) -> list[str]:
                 for stem, computed in page.tables().items():
                     computed(results).save(Path(folder, "tables", stem))
                 if page.name == "claims":
-                    claims.save(claims.claims(results), Path(folder, "claims.csv"))
+                    write_rows(Path(folder, "claims.csv"), claims.claims(results))
         for fresh in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
             path = results.folder / fresh.relative_to(folder)
             if not path.exists():

@@ -5,9 +5,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from ctrcl.report import stats
@@ -25,7 +23,10 @@ TERMS = {  # of the loss, as curves name them
 
 @mpl.rc_context(STYLE)
 def forest(table: Table) -> Drawing:
-    """Per student the DSC and its paired difference to the baseline, with 95 % intervals; grey: the margin."""
+    """Per student the DSC and its paired difference to the baseline, with 95 % intervals.
+
+    Filled markers are decided by Holm's p, hollow ones are not; grey: the margin.
+    """
     frame = table.frame.assign(row=table.frame["dataset"] + ", " + table.frame["experiment"])
     rows, dataset = frame.drop_duplicates("row"), ", ".join(frame["dataset"].unique())
     labels = [fill(short(label), 30) for label in rows["label"]]
@@ -39,26 +40,18 @@ def forest(table: Table) -> Drawing:
         if name == "difference":
             ax.axvspan(-stats.MARGIN, stats.MARGIN, color="#EEEEEE", zorder=0)
             ax.axvline(0, color="#999999", linewidth=0.8, linestyle=":")
-        whiskers(ax, frame[frame["student"] == student].assign(place=frame["row"].map(places)), name)
-        ax.set(title=f"student {student}", xlabel="DSC (0 to 1)" if name == "dsc" else name, ylabel="")
+        for row in frame[(frame["student"] == student) & frame[name].notna()].to_dict("records"):
+            one, place = look(row["experiment"], row["family"]), places[row["row"]]
+            hollow = name == "difference" and row["p_holm"] >= 0.05
+            ax.hlines(place, row[f"{name}_low"], row[f"{name}_high"], colors=one.colour)
+            ax.plot(row[name], place, one.marker, color=one.colour, ms=4.5, mfc="white" if hollow else one.colour)
+        ax.set(title=f"student {student}", xlabel="DSC (0 to 1)" if name == "dsc" else name)
+        ax.locator_params(axis="x", nbins=4)
     axes[0].set_yticks(list(places.values()), labels)
     axes[0].set_ylim(-heights.sum(), 0)
-    note = f"{dataset}: mean and 95 % interval; differences are paired; grey: {stats.MARGIN} DSC, the margin."
+    note = f"{dataset}: mean and 95 % interval; differences are paired; hollow: Holm's p is 0.05 or more; grey: margin."
     figure.below(" ".join([note, *(n for n in table.notes if n == DRAWN)]))
     return figure
-
-
-def whiskers(ax: Axes, rows: pd.DataFrame, name: str) -> None:
-    """A marker at `<name>` and a line from `<name>_low` to `<name>_high`, at the height `place`."""
-    looks = {row["experiment"]: look(row["experiment"], row["family"]) for row in rows.to_dict("records")}
-    palette = {key: one.colour for key, one in looks.items()}
-    ax.hlines(
-        rows["place"], rows[f"{name}_low"], rows[f"{name}_high"], colors=[palette[name] for name in rows["experiment"]]
-    )
-    options: Any = {"palette": palette, "markers": {key: one.marker for key, one in looks.items()}, "s": 22}
-    options |= {"hue": "experiment", "style": "experiment", "edgecolor": "none", "legend": False}
-    sns.scatterplot(rows, x=name, y="place", ax=ax, **options)
-    ax.locator_params(axis="x", nbins=4)
 
 
 @mpl.rc_context(STYLE)

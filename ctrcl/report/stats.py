@@ -2,18 +2,18 @@
 
 The value of a unit (column `patient`: an image, or a patient over frames) under a seed is the mean of a measure over
 the defined cases and classes. An estimate is the mean of these values, a comparison that of their paired differences.
-Test, intervals and verdict follow from that mean, its standard error and its degrees of freedom, so they agree always.
-`docs/statistics.md` derives it and gives its simulated coverage.
+Test, intervals and verdict follow from that mean, its standard error and its degrees of freedom, so they agree always;
+in a table the verdicts go by Holm's p (`judged`). `docs/statistics.md` derives it and gives its simulated coverage.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from scipy.stats import t as student_t
 
-MARGIN = 0.01  # DSC: a smaller difference matters to nobody
+MARGIN = 0.01  # DSC
 ROUNDING = 1e-9  # rows have six decimals
 BETTER, WORSE, EQUIVALENT, INCONCLUSIVE = "better", "worse", "equivalent", "inconclusive"
 NEGLIGIBLE = {BETTER: "better, negligible", WORSE: "worse, negligible"}
@@ -29,6 +29,7 @@ class Estimate:
     sd: float  # standard deviation of the units' means
     units: int
     seeds: int
+    margin: float = MARGIN  # a smaller difference matters to nobody; 0 where that is not known
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Lower and upper limit of Student's t interval."""
@@ -52,18 +53,21 @@ class Estimate:
         """The smallest difference from 0 that this design finds with 80 % power (5 %, two-sided)."""
         return float(student_t.ppf(0.975, self.df) + student_t.ppf(0.8, self.df)) * self.error
 
-    def within(self, margin: float) -> bool:
+    @property
+    def small(self) -> bool:
         """Equivalence to 0: two one-sided tests at 5 % each, which is the 90 % interval within the margin."""
         low, high = self.interval(0.9)
-        return -margin < low and high < margin
+        return -self.margin < low and high < self.margin
 
-    def verdict(self, margin: float = MARGIN) -> str:
-        """Better, worse, equivalent, better or worse but negligible, or inconclusive; a margin of 0 knows no third."""
-        low, high = self.interval()
-        sign = BETTER if low > 0 else WORSE if high < 0 else None
-        if sign:
-            return NEGLIGIBLE[sign] if self.within(margin) else sign
-        return EQUIVALENT if self.within(margin) else INCONCLUSIVE
+    def verdict(self, p: float | None = None) -> str:
+        """Better, worse, equivalent, better or worse but negligible, or inconclusive.
+
+        Better and worse need `p` below 0.05: in a table Holm's; its own, the default, is the 95 % interval without 0.
+        """
+        if (self.p if p is None else p) < 0.05:
+            sign = BETTER if self.mean > 0 else WORSE
+            return NEGLIGIBLE[sign] if self.small else sign
+        return EQUIVALENT if self.small else INCONCLUSIVE
 
 
 def grid(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
@@ -88,8 +92,9 @@ def mean(rows: pd.DataFrame, measure: str) -> Estimate:
 
 
 def difference(rows: pd.DataFrame, baseline: pd.DataFrame, measure: str) -> Estimate:
-    """The mean paired difference to a baseline, over the units x seeds that both define."""
-    return estimate(grid(rows, measure) - grid(baseline, measure))
+    """The mean paired difference to a baseline, over the units x seeds that both define; only DSC has a margin."""
+    found = estimate(grid(rows, measure) - grid(baseline, measure))
+    return found if measure == "dsc" else replace(found, margin=0.0)
 
 
 def estimate(cells: pd.DataFrame) -> Estimate:
@@ -123,11 +128,13 @@ def estimate(cells: pd.DataFrame) -> Estimate:
     return Estimate(average, variance**0.5, float(df), float(np.nanmean(values, axis=1).std(ddof=1)), units, seeds)
 
 
-def holm(p: np.ndarray) -> np.ndarray:
-    """p-values with Holm's correction for their number; NaN are no part of the family."""
+def judged(gaps: Iterable[Estimate]) -> list[tuple[float, str]]:
+    """Holm's p of each of the comparisons that stand in one table, and its verdict by that p; NaN are not counted."""
     from statsmodels.stats.multitest import multipletests
 
-    corrected, tested = np.full(len(p), np.nan), np.isfinite(p)
+    found = list(gaps)
+    p = np.array([gap.p for gap in found])
+    tested = np.isfinite(p)
     if tested.any():
-        corrected[tested] = multipletests(p[tested], method="holm")[1]
-    return corrected
+        p[tested] = multipletests(p[tested], method="holm")[1]
+    return [(float(one), gap.verdict(one)) for gap, one in zip(found, p, strict=True)]

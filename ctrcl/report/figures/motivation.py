@@ -71,19 +71,20 @@ def measure(results: Results, dataset: str) -> Table:
     """Both measures of the CNN and of the Transformer trained alone, and the paired difference (`gap`)."""
     parts = results.parts(dataset, experiments=["alone"])
     of = {kind: parts["alone", student] for kind, student in students(results).items()}
+    gaps = [stats.difference(of[worse], of[better], name) for worse, better, name, *_ in MEASURES.values()]
     lines: list[dict[str, Any]] = []
-    for claim, (worse, better, name, factor, words) in MEASURES.items():
-        gap = stats.difference(of[worse], of[better], name)
+    rows = zip(MEASURES.items(), gaps, stats.judged(gaps), strict=True)
+    for (claim, (worse, better, name, factor, words)), gap, (_, judged) in rows:
         found = {kind: stats.mean(rows, name) for kind, rows in of.items()} | {"gap": gap}
         numbers = {column: factor * n for key, one in found.items() for column, n in flat(key, one).items()}
         named = {"claim": claim, "measure": words.format(unit=of[worse]["unit"].iloc[0])}
-        verdict = {"of": f"{KINDS[worse]} - {KINDS[better]}", "verdict": claims.verdict(gap, name)}
+        verdict = {"of": f"{KINDS[worse]} - {KINDS[better]}", "verdict": judged}
         lines.append(named | numbers | verdict)
     frame = pd.DataFrame(lines)
     shown = frame[["measure"]].assign(**{KINDS[k]: frame.apply(spanned, axis=1, name=k) for k in KINDS})
     shown["difference"] = frame["of"] + ": " + frame.apply(spanned, axis=1, name="gap", form=signed)
     ninth, tenth = map(claims.decided, frame["verdict"])
-    text = results.dataset(dataset).sentences(f"Here claim 9 is {ninth} and claim 10 {tenth}.")
+    text = results.dataset(dataset).sentences(f"By these two tests, claim 9 is {ninth} here and claim 10 {tenth}.")
     return Table(frame, [shown.assign(verdict=frame["verdict"])], [], text)
 
 
