@@ -73,7 +73,7 @@ def test_real_data_count(tmp_path):
     found = claims.claims(Results(place))
     assert (found["overall"] == found["claim_verdict"]).all()
     counts = claims.summary(found).frame["overall"].value_counts()
-    assert f"{counts[YES]} {YES}" in claims.summary(found).sentence()
+    assert f"{counts[YES]} {YES}" in claims.summary(found).text
 
 
 def test_the_numbers_are_those_of_the_statistics(untouched, found):

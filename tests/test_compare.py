@@ -146,4 +146,4 @@ def test_published_results_are_those_of_the_commit(place, tmp_path, monkeypatch)
         compare.report("smoke", "nowhere")
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UserError, match="git is not installed"):
-        compare.published("HEAD", "smoke")
+        compare.report("smoke")

@@ -7,7 +7,7 @@ import results_factory as factory
 
 from ctrcl import io
 from ctrcl.io import UserError
-from ctrcl.report.results import Results
+from ctrcl.report.results import DRAWN, Results
 
 DATASET = factory.DATASET
 
@@ -157,8 +157,7 @@ def test_missing_samples_or_arrays_name_the_command(untouched):
 def test_what_a_data_set_is_stands_in_its_records(untouched):
     about = untouched.dataset(DATASET)
     assert (about.classes, about.colours, about.drawn, about.volumes) == (factory.CLASSES, factory.COLOURS, True, True)
-    assert about.sentences("One.").startswith("One. Drawn data")
-    assert about._replace(drawn=False).sentences("One.", "Two.") == "One. Two."
+    assert (about.notes, about._replace(drawn=False).notes) == ([DRAWN], [])
 
 
 def test_case_ids_keep_their_zeros_and_numbers_their_values(untouched):

@@ -7,6 +7,7 @@ on; a claim is supported where all its comparisons are, contradicted where one i
 contradicted on none, or the other way round; drawn data never count.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -113,9 +114,9 @@ def comparable(results: Results, runs: Runs, mine: str, baseline: str) -> bool:
     return bool(set(one.seeds) & set(other.seeds)) and one.deployed() == other.deployed()
 
 
-def decided(word: str) -> str:
+def decided(verdict: str) -> str:
     """What a verdict decides for a student."""
-    return {stats.BETTER: SUPPORTED, stats.WORSE: CONTRADICTED}.get(word, UNDECIDED)
+    return {stats.BETTER: SUPPORTED, stats.WORSE: CONTRADICTED}.get(verdict, UNDECIDED)
 
 
 def agreed(decisions: Iterable[str]) -> str:
@@ -132,11 +133,11 @@ def conjunction(decisions: Iterable[str]) -> str:
 
 def overall(decisions: Iterable[str]) -> str:
     """Over the real data sets that test a claim: what most of them decide, and none against."""
-    words = list(decisions)
+    counts = Counter(decisions)
     for word, against in ((SUPPORTED, CONTRADICTED), (CONTRADICTED, SUPPORTED)):
-        if words.count(word) > len(words) / 2 and against not in words:
+        if counts[word] > counts.total() / 2 and not counts[against]:
             return word
-    return UNDECIDED if words else UNTESTED
+    return UNDECIDED if counts else UNTESTED
 
 
 def claims(results: Results) -> pd.DataFrame:

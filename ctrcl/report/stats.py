@@ -130,11 +130,8 @@ def estimate(cells: pd.DataFrame) -> Estimate:
 
 def judged(gaps: Iterable[Estimate]) -> list[tuple[float, str]]:
     """Holm's p of each of the comparisons that stand in one table, and its verdict by that p; NaN are not counted."""
-    from statsmodels.stats.multitest import multipletests
-
     found = list(gaps)
     p = np.array([gap.p for gap in found])
-    tested = np.isfinite(p)
-    if tested.any():
-        p[tested] = multipletests(p[tested], method="holm")[1]
+    order = np.argsort(p)[: np.isfinite(p).sum()]  # NaN come last
+    p[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)))
     return [(float(one), gap.verdict(one)) for gap, one in zip(found, p, strict=True)]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ctrcl.io import STUDENTS, UserError, write_json
+from ctrcl.io import STUDENTS, write_json
 from ctrcl.report import stats
 from ctrcl.report.rendering import DASH, Bold, Table, columns, flat, percent, plain, signed, spanned
 from ctrcl.report.results import Results
@@ -24,17 +24,15 @@ HEADS: dict[str, Any] = {  # the first columns of every part
 Grids = dict[tuple[str, str], pd.DataFrame]  # DSC of units x seeds by experiment and student
 
 
-def main(results: Results, dataset: str, table: str = "main", baseline: str = "alone") -> Table:
-    """A comparison: one row per experiment and student, with the paired difference to the same student's `baseline`.
+def main(results: Results, dataset: str, table: str = "main") -> Table:
+    """A comparison: one row per experiment and student, with the paired difference to that student trained alone.
 
     Experiments with other networks or another budget are compared to the baseline of their own in this table.
     """
     names = results.settings.listed(table, dataset)
-    if baseline not in names:
-        raise UserError(f"the baseline {baseline!r} is not in table {table}; it has: {', '.join(names)}")
     parts = results.parts(dataset, table)
     grids = {key: stats.grid(part, "dsc") for key, part in parts.items()}
-    compared = {name: results.baseline_of(names, name, baseline) or "" for name in names}
+    compared = {name: results.baseline_of(names, name) or "" for name in names}
     gaps = {
         (name, student): stats.estimate(grids[name, student] - grids.get((compared[name], student), np.nan))
         for name in names
@@ -47,10 +45,9 @@ def main(results: Results, dataset: str, table: str = "main", baseline: str = "a
         against |= {"effect": gap.effect, "detectable": gap.detectable}
         rows.append(_described(results, dataset, parts[key]) | measures(results, dataset, parts[key]) | against)
     frame = pd.DataFrame(rows)
-    same = results.settings.experiment(baseline).deployed()
-    best = _best(frame, grids, [name for name in names if results.settings.experiment(name).deployed() == same])
+    best = _best(frame, grids, ["alone", *(name for name in names if compared[name] == "alone")])
     frame["bold"] = [key in best for key in gaps]
-    return Table(frame, printed(frame, short(results.label(baseline))), _notes(results, frame), _sentence(frame))
+    return Table(frame, printed(frame), _notes(results, frame), _sentence(frame))
 
 
 def ablations(results: Results) -> Table:
@@ -61,26 +58,6 @@ def ablations(results: Results) -> Table:
     frames = [table.frame.assign(label=f"{name}: " + table.frame["label"]) for name, table in found]
     frame = pd.concat(frames, ignore_index=True).drop_duplicates(KEYS)
     return replace(found[0][1], frame=frame, text=f"{len(found)} tables of preset {results.preset}.")
-
-
-def agreement(results: Results, dataset: str) -> Table:
-    """The last epoch's agreement of both students under the paper's five, and what it is more than alone.
-
-    Agreement is the mean foreground DSC of one student's label maps against the other's on the validation cases. A
-    student that learns from its peer should agree with it more than two that never met.
-    """
-    curves = {name: results.curves(dataset, name).set_index("seed") for name in results.main(dataset)}
-    ends = {name: curve[curve["epoch"] == curve["epoch"].max()]["agreement"] for name, curve in curves.items()}
-    last = pd.DataFrame(ends)
-    rise = last.sub(last.get("alone", np.nan), axis=0).drop(columns="alone", errors="ignore")
-    numbers = {"agreement": last.mean(), "least": last.min(), "most": last.max(), "rise": rise.mean()}
-    frame = pd.DataFrame({**numbers, "least rise": rise.min(), "seeds": last.count()}, index=last.columns)
-    text = "There are no validation cases, so agreement was not measured."
-    if last.notna().any(axis=None) and "ctrcl" in frame.index:
-        ours, more = short(results.label("ctrcl")), signed(frame["rise"]["ctrcl"])
-        text = f"Under {ours} the students' agreement differs by {more} from training alone."
-    frame = frame.rename(index=lambda name: short(results.label(name))).rename_axis("method").reset_index()
-    return Table(frame, [frame], [], results.dataset(dataset).sentences(text))
 
 
 def save_metrics(table: Table, path: Path) -> None:
@@ -136,12 +113,12 @@ def _best(frame: pd.DataFrame, grids: Grids, names: list[str]) -> set[tuple[str,
     return {key for key, (_, verdict) in verdicts if verdict == stats.BETTER}
 
 
-def printed(frame: pd.DataFrame, baseline: str) -> list[pd.DataFrame]:
+def printed(frame: pd.DataFrame) -> list[pd.DataFrame]:
     """The three parts: how good, where it is wrong, and of what, how sure and at what cost."""
     unit, compared = frame["unit"].iloc[0], set(frame["baseline"])
     good: dict[str, Any] = {
         "DSC [95 %]": lambda row: Bold(spanned(row, "dsc")) if row["bold"] else spanned(row, "dsc"),
-        f"to {baseline} [95 %]": lambda row: (
+        "to Alone [95 %]": lambda row: (
             "baseline" if row["experiment"] in compared else spanned(row, "difference", signed)
         ),
         "Verdict": lambda row: row["verdict"] or DASH,
@@ -197,7 +174,7 @@ def _notes(results: Results, frame: pd.DataFrame) -> list[str]:
     weights = f" From scratch: {'all' if len(scratch) == len(chosen) else ', '.join(scratch)}." if scratch else ""
     epochs = f" Epochs: {settings.training.epochs}, but of {', '.join(longer)}." if longer else ""
     return [
-        *results.dataset(row["dataset"]).notes(),
+        *results.dataset(row["dataset"]).notes,
         f"{row['dataset']}, preset {results.preset}: {row['cases']} test cases of {row['units']} units (patients or "
         f"images), {row['classes']} foreground classes, {row['seeds']} seeds, last epoch.{weights}{epochs}",
         f"Brackets: 95 % intervals over units and seeds, both random. p: Holm over the {frame['p'].notna().sum()} "
