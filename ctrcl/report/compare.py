@@ -128,7 +128,7 @@ def compare(one: Path, other: Path, names: tuple[str, str] | None = None) -> Com
     found = [pd.DataFrame(columns=["table", *KEYS, *SIDES])]
     for table, dataset in [(table, dataset) for table, of in sides[0].settings.tables.items() for dataset in of]:
         with _noted(gaps, f"table {table} of {dataset}: "):
-            words = [_concluded(tables.main(side, dataset, table).frame) for side in sides]
+            words = [concluded(tables.main(side, dataset, table).frame) for side in sides]
             both = pd.concat(words, axis=1, keys=SIDES, join="inner").reset_index()
             found.append(both.assign(table=table)[["table", *KEYS, *SIDES]])
     frame = means.dropna().assign(difference=means["second"] - means["first"]).reset_index()
@@ -145,7 +145,7 @@ def _means(place: Path) -> pd.Series:
     return pd.Series({key: stats.mean(part, "dsc").mean for key, part in parts.items()}).rename_axis(KEYS)
 
 
-def _concluded(frame: pd.DataFrame) -> pd.Series:
+def concluded(frame: pd.DataFrame) -> pd.Series:
     """A table's conclusions: better and worse as they are, everything else undecided."""
     tested = frame[frame["baseline"] != ""].set_index(KEYS)["verdict"]
     return tested.where(tested.isin([stats.BETTER, stats.WORSE]), UNDECIDED)
