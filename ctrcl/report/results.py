@@ -100,19 +100,14 @@ class Results:
             return Dataset(name, **self.record(name, trained[0])["dataset"])
         raise UserError(f"no table of {self.folder}/params.yaml lists data set {name!r}")
 
-    def shared_seeds(self, experiments: Iterable[str]) -> list[int]:
-        """The seeds that all experiments have: only these enter a table."""
-        names = list(experiments)
-        seeds = sorted(set.intersection(*(set(self.settings.experiment(name).seeds) for name in names)))
-        if not seeds:
-            raise UserError(f"{', '.join(names)} have no seed in common, so no table can hold them; correct conf/")
-        return seeds
-
     def rows(self, dataset: str, table: str = "main", experiments: list[str] | None = None) -> pd.DataFrame:
         """Checked rows of a table's experiments, or of those given, of the seeds that all of them have."""
         names = experiments or self.settings.listed(table, dataset)
-        rows, seeds = pd.concat(self.runs(dataset, names).values(), ignore_index=True), self.shared_seeds(names)
-        return rows[rows["seed"].isin(seeds)].reset_index(drop=True)
+        shared = set.intersection(*(set(self.settings.experiment(name).seeds) for name in names))
+        if not shared:
+            raise UserError(f"{', '.join(names)} have no seed in common, so no table can hold them; correct conf/")
+        rows = pd.concat(self.runs(dataset, names).values(), ignore_index=True)
+        return rows[rows["seed"].isin(shared)].reset_index(drop=True)
 
     def parts(self, dataset: str, table: str = "main", experiments: list[str] | None = None) -> Parts:
         """The same by experiment and student."""
@@ -122,8 +117,8 @@ class Results:
     def runs(self, dataset: str, experiments: list[str]) -> dict[str, pd.DataFrame]:
         """Checked rows of each experiment, all its seeds.
 
-        A run that is missing, left over or without record, of other settings than recorded or of other code, data or
-        metrics than the first, is a `UserError`; so are seeds, students or cases that are missing or too many.
+        A run that is missing, left over, incomplete, without its record, or of other code, data or metrics than the
+        first is a `UserError`.
         """
         place, first = self.folder / "cases" / dataset, experiments[0]
         found = {path.stem for path in place.glob("*.csv")}

@@ -1,9 +1,8 @@
 """One statistic for every number: a mean over independent units and seeds, both of them random.
 
-The value of a unit (column `patient`: an image, or a patient over frames) under a seed is the mean of a measure over
-the defined cases and classes. An estimate is the mean of these values, a comparison that of their paired differences.
-Test, intervals and verdict follow from that mean, its standard error and its degrees of freedom, so they agree always;
-in a table the verdicts go by Holm's p (`judged`). `docs/statistics.md` derives it and gives its simulated coverage.
+A unit (column `patient`: an image, or a patient over frames) has one value under a seed, the mean of a measure over the
+defined cases and classes. An estimate is the mean of these values, a comparison that of their paired differences. Test,
+intervals and verdict follow from it; in a table verdicts go by Holm's p (`judged`). See `docs/statistics.md`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -101,9 +100,8 @@ def estimate(cells: pd.DataFrame) -> Estimate:
     """Mean and standard error of units x seeds (NaN: not defined), both factors random and crossed.
 
     The variance of the mean is that of the units' means over U plus that of the seeds' means over S, with
-    Satterthwaite's degrees of freedom: (MS_u + MS_s) / (U S) without the textbook's - MS_r, because with few seeds an
-    MS_s that is small by chance leaves no trace in the degrees of freedom (`docs/statistics.md`). With one seed it is
-    the t interval over units. With NaN the terms are sums of squares over each unit's, and each seed's, deviations.
+    Satterthwaite's degrees of freedom: (MS_u + MS_s) / (U S), without the textbook's - MS_r (`docs/statistics.md`).
+    With one seed it is the t interval over units.
     """
     values = cells.to_numpy(float)
     known = ~np.isnan(values)

@@ -46,9 +46,8 @@ NOTES = (
 def costs(results: Results, dataset: str) -> Table:
     """Cost and accuracy of every experiment on a data set, teachers included, a row per experiment and student.
 
-    `seconds`: to train both students with one seed, mean over the seeds; `relative`: to those of its baseline, where as
-    many seeds were trained at the same time; `milliseconds`: an image; `peak_mib`: of the process; `dsc`: over the
-    seeds that all experiments have.
+    `seconds`: of one seed, mean over the seeds; `relative`: to those of its baseline, where as many seeds were trained
+    at the same time; `milliseconds`: an image; `dsc`: over the seeds that all experiments have.
     """
     names = results.experiments(dataset)
     parts = results.parts(dataset, experiments=names)

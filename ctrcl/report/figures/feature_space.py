@@ -24,8 +24,7 @@ ROWS = {"student a": ["centres_a"], "student b": ["centres_b"], "shared embeddin
 def separation(points: np.ndarray) -> float:
     """Scatter between the classes over scatter within them (traces), of points cases x classes x dimensions.
 
-    0 where all classes share one centre; twice as large where the centres lie the square root of 2 further apart. NaN
-    where fewer than two classes are there, or nothing scatters within them.
+    0 where all classes share one centre; NaN where fewer than two classes are there, or nothing scatters within them.
     """
     known = ~np.isnan(points).any(-1)
     found, classes = pd.DataFrame(points[known]), np.nonzero(known)[1]
