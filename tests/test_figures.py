@@ -32,15 +32,12 @@ def results(tmp_path_factory):
 DRAWINGS = {
     "qualitative": lambda results: qualitative.figure(results, DATASET, "a"),
     "motivation": lambda results: qualitative.motivation(results, DATASET),
-    "curves": lambda results: plots.curves(results, DATASET),
     "forest": lambda results: plots.forest(tables.main(results, DATASET)),
     "cost": lambda results: cost.figure(cost.costs(results, DATASET)),
     "rectification": lambda results: steps.figure(results, DATASET, "b"),
     "categories": lambda results: categories.figure(results, DATASET, "ctrcl"),
-    "agreement": lambda results: plots.agreement(results, DATASET),
     "losses": lambda results: plots.losses(results, DATASET),
     "feature space": lambda results: feature_space.figure(results, DATASET),
-    "ablations": lambda results: plots.forest(tables.ablations(results)),
     "framework": framework.figure,
 }
 
@@ -166,7 +163,9 @@ def test_points_and_lines_are_the_tables_numbers_and_hollow_ones_not_decided(res
 
 
 def test_every_ablation_stands_once_with_its_table(results):
-    frame = tables.ablations(results).frame
+    table = tables.ablations(results)
+    frame = table.frame
+    assert "RLCL" in words(plots.forest(table))
     assert not frame.duplicated(["experiment", "student"]).any()
     assert set(frame["experiment"]) == {*factory.MAIN, "teachers", "kd"}
     assert all(frame["label"].str.contains(": "))
@@ -283,16 +282,6 @@ def test_spaces_are_measured_per_seed(results):
     row = frame[(frame["experiment"] == "ctrcl") & (frame["seed"] == 1)].iloc[0]
     assert_allclose(row["shared likeness"], feature_space.likeness(a, b))
     assert_allclose(row["shared separation a"], feature_space.separation(a))
-
-
-def test_components_keep_the_distances_of_a_plane():
-    plane = RNG.normal(0, 1, (9, 2)) @ np.linalg.qr(RNG.normal(0, 1, (5, 2)))[0].T
-    found, shares = feature_space.components(plane)
-    scale = np.linalg.norm(found[0] - found[1]) / np.linalg.norm(plane[0] - plane[1])
-    assert_allclose(
-        np.linalg.norm(found - found[0], axis=1), scale * np.linalg.norm(plane - plane[0], axis=1), atol=1e-4
-    )
-    assert_allclose(shares.sum(), 1)
 
 
 def test_samples_of_an_older_version_are_named(tmp_path):
