@@ -17,7 +17,7 @@ import torch.nn.functional as F
 
 from ctrcl import dml, kd, kl, rectify
 from ctrcl.methods.masked import Masked
-from ctrcl.report.notebook import CONTROL, run
+from ctrcl.report.notebook import CONTROL, redrawn, run
 from ctrcl.report.style import drawing
 
 ROOT = Path(__file__).parent.parent
@@ -199,7 +199,7 @@ def test_a_control_follows_its_still_figure_and_a_first_drawing_that_fails_raise
 
 def test_a_moved_control_redraws_and_shows_its_errors():
     knob = ipywidgets.IntSlider(2, 0, 4)
-    shown = checks.redrawn(lambda x: drawing(4 / x, 1, f"at {x}"), {"x": knob})
+    shown = redrawn(lambda x: drawing(4 / x, 1, f"at {x}"), {"x": knob})
     for value in (2, 4):
         knob.value = value
         assert shown.outputs[0]["metadata"]["image/png"]["alt"] == f"at {value}"

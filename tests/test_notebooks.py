@@ -70,7 +70,14 @@ def test_two_executions_give_the_same_bytes_and_write_tables_and_figures(project
     assert ids.count("injected-parameters") == 1
 
 
-@pytest.mark.parametrize("name", [path.stem for path in PAPER if path.stem != "main"])
+def test_controls_are_named_where_no_kernel_lives(project):
+    text = notebooks.execute("ablations", "smoke", None, project).read_text()
+    assert "widget-view" not in text
+    assert notebooks.CONTROL in text
+    assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("name", [path.stem for path in PAPER if path.stem not in ("main", "ablations")])
 def test_every_notebook_runs_and_writes_what_its_page_lists(project, name, monkeypatch):
     """Its cells one after the other in this process, which is faster than a kernel for each."""
     monkeypatch.chdir(project)

@@ -10,6 +10,8 @@ import re
 import sys
 import tempfile
 import warnings
+from base64 import b64encode
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,3 +107,31 @@ def stabilised(notebook: "NotebookNode", root: Path) -> "NotebookNode":
                     if isinstance(text, str) and kind.startswith(("text", "image/svg")):
                         holder[kind] = paths.sub(lambda found: places[found[1]], text)
     return notebook
+
+
+def redrawn(draw: Callable[..., Any], knobs: Mapping[str, Any]) -> Any:
+    """An output widget that shows `draw(**values)`, now and when a knob moves; of a later drawing the error is shown.
+
+    ipywidgets' `interactive` draws within the output widget, which now and then blocks papermill for ever.
+    """
+    from IPython.core.interactiveshell import InteractiveShell
+    from ipywidgets import Output
+
+    shell: Any = InteractiveShell.instance()
+    shown, form = Output(), shell.display_formatter.format
+
+    def redraw(moved: Any = None) -> None:
+        try:
+            data, about = form(draw(**{name: knob.value for name, knob in knobs.items()}))
+            data = {kind: b64encode(of).decode() if isinstance(of, bytes) else of for kind, of in data.items()}
+            shown.outputs = ({"output_type": "display_data", "data": data, "metadata": about},)
+        except Exception as error:
+            if moved is None:
+                raise
+            text = f"{type(error).__name__}: {error}"  # a callback has no cell to print to
+            shown.outputs = ({"output_type": "stream", "name": "stderr", "text": text},)
+
+    redraw()
+    for knob in knobs.values():
+        knob.observe(redraw, names="value")
+    return shown

@@ -6,8 +6,7 @@
 Each module holds the answers of one lesson: try first, then look. Beside this folder a lesson needs the package only.
 """
 
-from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -119,7 +118,7 @@ def explore(draw: Callable[..., Any], still: Any, **controls: Any) -> None:
     from IPython.display import display
     from ipywidgets import VBox, interactive
 
-    from ctrcl.report.notebook import CONTROL
+    from ctrcl.report.notebook import CONTROL, redrawn
 
     knobs = {name: interactive.widget_from_abbrev(value) for name, value in controls.items()}
     for name, knob in knobs.items():
@@ -128,31 +127,3 @@ def explore(draw: Callable[..., Any], still: Any, **controls: Any) -> None:
     shown = VBox([*knobs.values(), redrawn(draw, knobs)])._repr_mimebundle_()
     shown["text/plain"] = CONTROL
     display(shown, raw=True)
-
-
-def redrawn(draw: Callable[..., Any], knobs: Mapping[str, Any]) -> Any:
-    """An output widget that shows `draw(**values)`, now and when a knob moves; of a later drawing the error is shown.
-
-    ipywidgets' `interactive` draws within the output widget, which now and then blocks papermill for ever.
-    """
-    from IPython.core.interactiveshell import InteractiveShell
-    from ipywidgets import Output
-
-    shell: Any = InteractiveShell.instance()
-    shown, form = Output(), shell.display_formatter.format
-
-    def redraw(moved: Any = None) -> None:
-        try:
-            data, about = form(draw(**{name: knob.value for name, knob in knobs.items()}))
-            data = {kind: b64encode(of).decode() if isinstance(of, bytes) else of for kind, of in data.items()}
-            shown.outputs = ({"output_type": "display_data", "data": data, "metadata": about},)
-        except Exception as error:
-            if moved is None:
-                raise
-            text = f"{type(error).__name__}: {error}"  # a callback has no cell to print to
-            shown.outputs = ({"output_type": "stream", "name": "stderr", "text": text},)
-
-    redraw()
-    for knob in knobs.values():
-        knob.observe(redraw, names="value")
-    return shown
