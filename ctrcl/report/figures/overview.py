@@ -22,35 +22,28 @@ from ctrcl.report.style import short
 RESAMPLES, SEED = 2_000, 2408
 
 
-def listed(results: Results, table: str) -> tuple[list[str], list[str]]:
-    """Data sets (the drawn ones only where there are no others) and experiments of a table; they must be the same."""
+def opened(results: Results, table: str, student: str) -> tuple[list[dict[str, pd.DataFrame]], list[str]]:
+    """On each data set of a table the DSC of units x seeds by experiment, and the notes of what is computed from it.
+
+    Drawn data sets enter only where there are no others; all must list the same experiments.
+    """
     rows = results.settings.tables.get(table)
     if not rows:
         raise UserError(f"preset {results.preset} has no table {table!r}; it has: {', '.join(results.settings.tables)}")
-    names = [name for name in rows if not results.dataset(name).drawn] or list(rows)
+    real = [name for name in rows if not results.dataset(name).drawn]
+    names = real or list(rows)
     if len({frozenset(rows[name]) for name in names}) > 1:
         raise UserError(f"table {table} of preset {results.preset} has other experiments on some data sets: no ranks")
-    return names, rows[names[0]]
-
-
-def _grids(results: Results, table: str, student: str) -> list[dict[str, pd.DataFrame]]:
-    """DSC of units x seeds by experiment, on each data set."""
-    datasets, experiments = listed(results, table)
-    parts = [results.parts(dataset, table) for dataset in datasets]
-    return [{name: stats.grid(of[name, student], "dsc") for name in experiments} for of in parts]
-
-
-def _notes(results: Results, table: str, more: str = "") -> list[str]:
-    """Over which data sets, and what drawn ones cannot say."""
-    names, _ = listed(results, table)
-    return [f"Over {', '.join(names)}.{more}", *[DRAWN] * any(results.dataset(name).drawn for name in names)]
+    parts = [results.parts(name, table) for name in names]
+    grids = [{name: stats.grid(of[name, student], "dsc") for name in rows[names[0]]} for of in parts]
+    return grids, [f"Over {', '.join(names)}.", *([] if real else [DRAWN])]
 
 
 def ranks(results: Results, table: str = "main") -> Table:
     """Average rank by experiment and student with 95 % interval: `experiment, student, rank, low, high, datasets`."""
     frames = []
     for student in STUDENTS:
-        grids = _grids(results, table, student)
+        grids, notes = opened(results, table, student)
         point = np.mean([rankdata([-stats.estimate(one).mean for one in of.values()]) for of in grids], axis=0)
         sample = [rankdata(-resampled(list(of.values()), stream), axis=1) for stream, of in enumerate(grids)]
         drawn = np.mean(sample, axis=0)
@@ -64,7 +57,7 @@ def ranks(results: Results, table: str = "main") -> Table:
     wide = wide.pivot_table("words", "method", "student", aggfunc="first", sort=False).reset_index()
     best = frame[frame["student"] != "ensemble"].sort_values("rank", kind="stable").iloc[0]
     text = f"Student {best['student']} under {short(results.label(best['experiment']))} ranks best: {best['rank']:.2f}."
-    return Table(frame, [wide], _notes(results, table), text)
+    return Table(frame, [wide], notes, text)
 
 
 def resampled(grids: list[pd.DataFrame], stream: int) -> np.ndarray:
@@ -80,7 +73,7 @@ def resampled(grids: list[pd.DataFrame], stream: int) -> np.ndarray:
 
 def wins(results: Results, student: str, table: str = "main") -> Table:
     """On how many data sets the row's experiment beats the column's."""
-    grids = _grids(results, table, student)
+    grids, notes = opened(results, table, student)
     experiments = list(grids[0])
     pairs = [(of, *pair) for of in grids for pair in combinations(experiments, 2)]
     judged = stats.judged(stats.estimate(of[mine] - of[other]) for of, mine, other in pairs)
@@ -92,5 +85,5 @@ def wins(results: Results, student: str, table: str = "main") -> Table:
     counts = pd.DataFrame(rows, index=pd.Index(experiments, name="experiment"), columns=experiments)
     names = {name: short(results.label(name)) for name in experiments}
     wide = counts.rename(index=names, columns=names).rename_axis(index="beats").reset_index()
-    more = f" A win: better by Holm's p over the {len(pairs)} comparisons of this table."
-    return Table(counts.reset_index(), [wide], _notes(results, table, more))
+    won_by = f"A win: better by Holm's p over the {len(pairs)} comparisons of this table."
+    return Table(counts.reset_index(), [wide], [*notes, won_by])

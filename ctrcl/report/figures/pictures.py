@@ -85,9 +85,10 @@ def errors(predicted: np.ndarray, truth: np.ndarray, colours: Iterable[str]) -> 
     return shown
 
 
-def patches(colours: dict[str, str]) -> list[Patch]:
-    """Handles of a legend."""
-    return [Patch(facecolor=c, edgecolor="#777777", linewidth=0.5, label=name) for name, c in colours.items()]
+def patches(colours: dict[str, str], about: Dataset) -> list[Patch]:
+    """Handles of a legend; with one class in the foreground none is the wrong one."""
+    shown = {name: c for name, c in colours.items() if name != "wrong class" or len(about.classes) > 2}
+    return [Patch(facecolor=c, edgecolor="#777777", linewidth=0.5, label=name) for name, c in shown.items()]
 
 
 def picture(image: np.ndarray) -> np.ndarray:

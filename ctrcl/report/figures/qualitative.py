@@ -29,7 +29,7 @@ def figure(results: Results, dataset: str, student: str) -> Drawing:
         predicted = [of[f"probabilities_{student}"][row].argmax(0) for of in samples.values()]
         right_or_wrong = [[image, errors(labels, truth, about.colours)] for labels in predicted]
         panels.append([[image], [image, coloured(truth, about.colours)], *right_or_wrong])
-    legend = patches(ERRORS | dict(zip(about.classes[1:], about.colours[1:], strict=True)))
+    legend = patches(ERRORS | dict(zip(about.classes[1:], about.colours[1:], strict=True)), about)
     titles = ["image", "truth", *(fill(short(results.label(name)), 14) for name in names)]
     alt = f"{dataset}, student {student}: {', '.join(first['rank'])} case as {', '.join(names)} segment them."
     note = f"{dataset}, student {student}, first seed. DSC: of the whole case, mean over classes."
@@ -58,7 +58,7 @@ def motivation(results: Results, dataset: str) -> Drawing:
             panels[-1].append([image, shown])
     networks = [getattr(chosen, student) for student in students]
     titles = ["image and truth", *(f"{KINDS[one.kind]}\n({one.network})" for one in networks)]
-    legend = patches({"in the wrong place": MISPLACED, **ERRORS})
+    legend = patches({"in the wrong place": MISPLACED, **ERRORS}, about)
     alt = f"{dataset}: where CNN and Transformer alone mislocalise and miss boundaries, three cases."
     return grid(panels, titles, cases(samples), alt, about, f"{dataset}, trained alone, first seed.", legend=legend)[0]
 
