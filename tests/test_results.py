@@ -7,7 +7,7 @@ import results_factory as factory
 
 from ctrcl import io
 from ctrcl.io import UserError
-from ctrcl.report.results import Results
+from ctrcl.report.results import DRAWN, Results
 
 DATASET = factory.DATASET
 
@@ -47,10 +47,7 @@ ROWS = {  # what happens to the rows of RLCL, as if its run had written them, an
     "a seed dropped": (lambda rows: rows[rows["seed"] != 1], "rlcl.csv lacks seed 1 of student a"),
     "a seed added": (lambda rows: pd.concat([rows, rows[rows["seed"] == 1].assign(seed=5)]), "seed 5"),
     "a student dropped": (lambda rows: rows[rows["student"] != "ensemble"], "student ensemble"),
-    "a case of one student dropped": (
-        lambda rows: rows[(rows["case"] != "0004") | (rows["student"] != "b")],
-        "other cases",
-    ),
+    "a case of one student dropped": (lambda rows: rows.query("case != '0004' or student != 'b'"), "other cases"),
     "a case dropped": (lambda rows: rows[rows["case"] != "0004"], "other cases"),
     "a case twice": (lambda rows: pd.concat([rows, rows.iloc[:1]]), "other cases"),
     "another experiment": (lambda rows: rows.assign(experiment="dml"), "another data set or experiment"),
@@ -66,23 +63,24 @@ def test_damaged_rows_are_refused(place, damage):
     assert "rlcl.csv" in refused(place)
 
 
-@pytest.mark.parametrize(
-    "edit",
-    [
-        lambda rows: rows.assign(dsc=rows["dsc"].where(rows.index != 5, 0.123456)),
-        lambda rows: rows.assign(student=rows["student"].replace({"a": "b", "b": "a"})),
-        lambda rows: rows.iloc[::-1],
-    ],
-)
+EDITS = {  # what happens to the file of CTRCL's rows behind its run's back
+    "a number": lambda rows: rows.assign(dsc=rows["dsc"].where(rows.index != 5, 0.123456)),
+    "students exchanged": lambda rows: rows.assign(student=rows["student"].replace({"a": "b", "b": "a"})),
+    "the order": lambda rows: rows.iloc[::-1],
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
 def test_rows_that_their_run_did_not_write_are_refused(place, edit):
     path = place / f"cases/{DATASET}/ctrcl.csv"
-    io.write_rows(path, edit(io.read_rows(path)))
+    io.write_rows(path, EDITS[edit](io.read_rows(path)))
     assert "ctrcl.csv is not what its run wrote" in refused(place)
 
 
-def test_rows_without_a_record_are_refused(place):
-    (place / f"runs/{DATASET}/dml.json").unlink()
-    assert "dml.json is missing" in refused(place)
+@pytest.mark.parametrize(("text", "message"), [("", "cannot be read"), ("a,b\n1,2\n", "wrong columns")])
+def test_a_broken_file_is_named(place, text, message):
+    (place / f"cases/{DATASET}/dml.csv").write_text(text)
+    assert message in refused(place)
 
 
 RECORDS = {  # what happens to the record of DML, and what the message names
@@ -111,26 +109,13 @@ def test_damaged_records_are_refused(place, damage):
     assert "dml" in refused(place)
 
 
-def test_the_code_of_a_method_may_differ_within_a_table(place):
+def test_the_code_of_a_method_may_differ_within_a_table_but_no_record_may_lack(place):
     factory.edit_record(place, "dml", lambda r: r["identity"]["code"].update(method="other"))
     assert len(Results(place).rows(DATASET))
-
-
-def test_a_student_of_other_teachers_than_those_recorded_is_refused(place):
     factory.edit_record(place, "teachers", lambda record: record.update(weights="others"))
     assert "kd.json was taught by other weights" in refused(place, "offline")
-
-
-def test_experiments_without_a_common_seed_make_no_table(tmp_path):
-    results = factory.opened(tmp_path, change=lambda values: values["experiments"]["dml"].update(seeds=[1]))
-    with pytest.raises(UserError, match="teachers, dml have no seed in common"):
-        results.shared_seeds(["teachers", "dml"])
-
-
-@pytest.mark.parametrize(("text", "message"), [("", "cannot be read"), ("a,b\n1,2\n", "wrong columns")])
-def test_a_broken_file_is_named(place, text, message):
-    (place / f"cases/{DATASET}/dml.csv").write_text(text)
-    assert message in refused(place)
+    (place / f"runs/{DATASET}/dml.json").unlink()
+    assert "dml.json is missing" in refused(place)
 
 
 def test_edited_missing_or_short_curves_are_refused(place):
@@ -148,21 +133,10 @@ def test_edited_missing_or_short_curves_are_refused(place):
         Results(place).curves(DATASET, "dml")
 
 
-def test_missing_samples_or_arrays_name_the_command(untouched):
-    for arguments, what in ((("kdcl",), "kdcl.npz is missing"), (("dml", "maps3_a"), "lacks the array maps3_a")):
-        with pytest.raises(UserError, match=f"{what}.*ctrcl samples {DATASET}"):
-            untouched.samples(DATASET, *arguments)
-
-
-def test_what_a_data_set_is_stands_in_its_records(untouched):
-    about = untouched.dataset(DATASET)
+def test_what_is_read_is_what_was_written(untouched):
+    about, rows = untouched.dataset(DATASET), untouched.rows(DATASET)
     assert (about.classes, about.colours, about.drawn, about.volumes) == (factory.CLASSES, factory.COLOURS, True, True)
-    assert about.sentences("One.").startswith("One. Drawn data")
-    assert about._replace(drawn=False).sentences("One.", "Two.") == "One. Two."
-
-
-def test_case_ids_keep_their_zeros_and_numbers_their_values(untouched):
-    rows = untouched.rows(DATASET)
+    assert (about.notes, about._replace(drawn=False).notes) == ([DRAWN], [])
     assert "0003" in set(rows["case"])
     written = io.read_rows(untouched.folder / f"cases/{DATASET}/alone.csv")
     pd.testing.assert_frame_equal(rows[rows["experiment"] == "alone"].reset_index(drop=True), written)
@@ -179,23 +153,17 @@ def test_other_networks_or_budgets_are_compared_with_a_baseline_of_their_own(tmp
             "selective": factory.experiment("alone", "Selective", "baseline", decoder="selective"),
             "dual": factory.experiment("dual", "Dual", "dual", decoder="selective"),
         }
+        values["experiments"]["cfcl"].update(seeds=[1])
 
     results = factory.opened(tmp_path, change=change)
-    listed = ["alone", "alone-ce-2", "ctrcl", "alone-cnn-cnn", "ctrcl-cnn-cnn", "long", "selective", "dual", "teachers"]
-    found = {name: results.baseline_of(listed, name) for name in listed}
-    assert found == {
-        "alone": None,
-        "alone-ce-2": "alone",
-        "ctrcl": "alone",
-        "alone-cnn-cnn": None,
-        "teachers": None,
-        "ctrcl-cnn-cnn": "alone-cnn-cnn",
-        "long": None,
-        "selective": None,
-        "dual": "selective",
-    }
+    expected = dict.fromkeys(["alone", "alone-cnn-cnn", "teachers", "long", "selective"])
+    expected |= {"alone-ce-2": "alone", "ctrcl": "alone", "ctrcl-cnn-cnn": "alone-cnn-cnn", "dual": "selective"}
+    listed = ["alone-ce-2", *expected]
+    assert {name: results.baseline_of(listed, name) for name in expected} == expected
     assert results.label("ctrcl-cnn-cnn") == "CTRCL: resnet10t + convnext_atto"
     assert results.label("dml") == "DML (Zhang 2018)"
+    with pytest.raises(UserError, match="teachers, cfcl have no seed in common"):
+        results.rows(DATASET, experiments=["teachers", "cfcl"])
 
 
 def test_results_are_found_from_the_notebooks_folder(place):
@@ -208,12 +176,18 @@ def test_results_are_found_from_the_notebooks_folder(place):
         Results(place.parent / "paper")
 
 
-def test_unknown_names_are_refused(untouched):
-    for ask in (
-        lambda: untouched.rows("acdc"),
-        lambda: untouched.rows(DATASET, "none"),
-        lambda: untouched.dataset("acdc"),
-        lambda: untouched.label("nobody"),
-    ):
-        with pytest.raises(UserError):
-            ask()
+ASKED = {  # what is not there, and what the message names
+    "samples": (lambda results: results.samples(DATASET, "kdcl"), f"kdcl.npz is missing.*ctrcl samples {DATASET}"),
+    "array": (lambda results: results.samples(DATASET, "dml", "maps3_a"), "array maps3_a.*ctrcl samples"),
+    "rows": (lambda results: results.rows("acdc"), "acdc"),
+    "table": (lambda results: results.rows(DATASET, "none"), "none"),
+    "data set": (lambda results: results.dataset("acdc"), "acdc"),
+    "experiment": (lambda results: results.label("nobody"), "nobody"),
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_what_is_not_there_is_refused_by_its_name(untouched, name):
+    ask, message = ASKED[name]
+    with pytest.raises(UserError, match=message):
+        ask(untouched)

@@ -1,5 +1,7 @@
 """One statistic: exact against scipy and statsmodels where they have it, simulated coverage where they have not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -46,7 +48,7 @@ def test_equivalence_with_one_seed_is_the_two_one_sided_tests_of_statsmodels(mea
     for drawn in range(20):
         found = cells(40, 1, drawn, mean)
         p, *_ = ttost_paired(found[0].to_numpy(), np.zeros(40), -stats.MARGIN, stats.MARGIN)
-        assert stats.estimate(found).within(stats.MARGIN) == (p < 0.05)
+        assert stats.estimate(found).small == (p < 0.05)
 
 
 @given(tables)
@@ -58,7 +60,7 @@ def test_p_interval_and_verdict_agree(table):
     assert found.verdict().startswith(stats.WORSE) == (high < 0)
     small = found.interval(0.9)[0] > -stats.MARGIN and found.interval(0.9)[1] < stats.MARGIN
     assert (found.verdict() in (stats.EQUIVALENT, *stats.NEGLIGIBLE.values())) == small
-    assert found.verdict(0) in (stats.BETTER, stats.WORSE, stats.INCONCLUSIVE)
+    assert replace(found, margin=0).verdict() in (stats.BETTER, stats.WORSE, stats.INCONCLUSIVE)
 
 
 @given(tables)
@@ -143,8 +145,15 @@ def test_the_detectable_difference_is_found_with_eighty_percent_power():
     assert_allclose(found.effect, found.mean / found.sd)
 
 
-def test_holms_correction_leaves_out_what_was_not_tested():
-    p = np.array([0.01, np.nan, 0.04, 0.03])
-    assert_allclose(stats.holm(p)[[0, 2, 3]], multipletests(p[[0, 2, 3]], method="holm")[1])
-    assert np.isnan(stats.holm(p)[1])
-    assert np.isnan(stats.holm(np.array([np.nan]))).all()
+def test_verdicts_of_a_table_go_by_holms_p_of_what_was_tested():
+    gaps = [stats.estimate(cells(12, 3, drawn, mean)) for drawn, mean in enumerate((0.0, 0.02, 0.03, 0.04, -0.03))]
+    nothing = stats.estimate(pd.DataFrame([np.nan]))
+    found = stats.judged([gaps[0], nothing, *gaps[1:]])
+    assert np.isnan(found[1][0])
+    assert found[1][1] == stats.INCONCLUSIVE
+    p = multipletests([gap.p for gap in gaps], method="holm")[1]
+    assert_allclose([one for one, _ in found[:1] + found[2:]], p)
+    for gap, corrected, (_, verdict) in zip(gaps, p, found[:1] + found[2:], strict=True):
+        assert verdict.startswith(("better", "worse")) == (corrected < 0.05)
+        assert corrected < 0.05 or verdict == (stats.EQUIVALENT if gap.small else stats.INCONCLUSIVE)
+    assert stats.judged([nothing]) == [(pytest.approx(np.nan, nan_ok=True), stats.INCONCLUSIVE)]

@@ -1,27 +1,24 @@
 """What the paper claims, and what our numbers decide of each claim, by a rule that was fixed beforehand.
 
 The claims are those of Wu et al. (arXiv 2408.13698) as far as public; `docs/claims.md` states the rule. A claim is a
-conjunction of paired comparisons. A student's comparison is supported if its verdict (`stats.py`) is better,
-contradicted if worse, else undecided; a comparison is what both students agree on; a claim is supported where all its
-comparisons are, contradicted where one is. Over data sets: supported on most and contradicted on none, or the other
-way round; drawn data never count.
+conjunction of paired comparisons. A student's comparison is supported if its verdict (`stats.py`; Holm over all
+comparisons of a data set) is better, contradicted if worse, else undecided; a comparison is what both students agree
+on; a claim is supported where all its comparisons are, contradicted where one is. Over data sets: supported on most and
+contradicted on none, or the other way round; drawn data never count.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from ctrcl.io import write_text
 from ctrcl.report import stats
 from ctrcl.report.rendering import Table
 from ctrcl.report.results import Results
-from ctrcl.report.stats import Estimate
 
 SUPPORTED, CONTRADICTED, UNDECIDED, UNTESTED = "supported", "contradicted", "undecided", "not tested"
-FACTORS = {"alignment", "similarity", "certainty"}
 CLAIMS = {  # number as in docs/claims.md: statement
     "1": "each student gains over training alone",
     "2": "CTRCL beats the best other collaborative method",
@@ -42,13 +39,14 @@ CLAIMS = {  # number as in docs/claims.md: statement
 PAIRS = {  # claims on DSC that compare named experiments, student by student
     "1": [("ctrcl", "alone")],
     "3": [("rlcl", "alone"), ("cfcl", "alone"), ("ctrcl", "rlcl"), ("ctrcl", "cfcl")],
+    "4": [("rlcl", f"rlcl-{two}") for two in ("alignment-similarity", "alignment-certainty", "similarity-certainty")],
     "6": [("ctrcl-offline", "alone"), ("ctrcl-offline", "kd")],
     "A": [("rlcl", "rlcl-none")],
     "B": [("rlcl", "masked")],
 }
 COLUMNS = [
     *("claim", "statement", "dataset", "experiment", "student", "baseline", "baseline_student", "measure"),
-    *("difference", "low", "high", "units", "seeds", "verdict", "claim_verdict", "overall", "rows"),
+    *("difference", "low", "high", "p_holm", "units", "seeds", "verdict", "claim_verdict", "overall", "rows"),
 ]
 Runs = dict[str, pd.DataFrame]
 
@@ -63,7 +61,7 @@ class Comparison(NamedTuple):
     measure: str = "dsc"
 
 
-def planned(results: Results, dataset: str, runs: Runs) -> Iterator[tuple[str, list[Comparison]]]:
+def planned(results: Results, dataset: str, runs: Runs) -> dict[str, list[list[Comparison]]]:
     """Per claim its comparisons on a data set, of what was run there: each list is one comparison of both students.
 
     Only experiments with the same networks and budget, and with a seed in common, are compared.
@@ -78,40 +76,27 @@ def planned(results: Results, dataset: str, runs: Runs) -> Iterator[tuple[str, l
     ]
     pairs = PAIRS | {
         "2 each": [("ctrcl", name) for name in others],
-        "4": [("rlcl", name) for name in lacking_one_factor(results)],
         "5": own_networks(results, dataset, "pairs"),
         "7": own_networks(results, dataset, "networks"),
         "D": [(budget, name) for name in ("alone", "alone-ce-half", "alone-ce-2")],
     }
-    for number, listed in pairs.items():
-        if all(comparable(results, runs, *pair) for pair in listed):
-            yield from ((number, [Comparison(mine, s, other, s) for s in ("a", "b")]) for mine, other in listed)
+    plan = {
+        number: [[Comparison(mine, s, other, s) for s in ("a", "b")] for mine, other in listed]
+        for number, listed in pairs.items()
+        if listed and all(comparable(results, runs, *pair) for pair in listed)
+    }
     if others:
         means = {(n, s): stats.mean(runs[n].query("student == @s"), "dsc").mean for n in others for s in ("a", "b")}
         best = {s: max(others, key=lambda name: means[name, s]) for s in ("a", "b")}
-        yield "2", [Comparison("ctrcl", s, best[s], s) for s in best]
+        plan["2"] = [[Comparison("ctrcl", s, best[s], s) for s in best]]
     if comparable(results, runs, "ctrcl", "alone"):
-        yield "C", [Comparison("ctrcl", s, "alone", "ensemble") for s in ("a", "b")]
+        plan["C"] = [[Comparison("ctrcl", s, "alone", "ensemble") for s in ("a", "b")]]
     students = results.settings.students
     of = {str(students.a.kind): "a", str(students.b.kind): "b"}
     if "alone" in runs and len(of) == 2:
-        yield "9", [Comparison("alone", of["cnn"], "alone", of["transformer"], "mislocalised")]
-        yield "10", [Comparison("alone", of["transformer"], "alone", of["cnn"], "boundary_error")]
-
-
-def lacking_one_factor(results: Results) -> list[str]:
-    """The experiments that are RLCL but for one of its three factors."""
-
-    def rest(name: str) -> Any:
-        one = results.settings.experiments[name]
-        return one.method, one.deployed(), one.balance, one.cross_entropy, {**one.options, "factors": None}
-
-    return [
-        name
-        for name, one in results.settings.experiments.items()
-        if "rlcl" in results.settings.experiments and rest(name) == rest("rlcl")
-        if len(set(one.options.get("factors", FACTORS))) == len(FACTORS) - 1
-    ]
+        plan["9"] = [[Comparison("alone", of["cnn"], "alone", of["transformer"], "mislocalised")]]
+        plan["10"] = [[Comparison("alone", of["transformer"], "alone", of["cnn"], "boundary_error")]]
+    return plan
 
 
 def own_networks(results: Results, dataset: str, table: str) -> list[tuple[str, str]]:
@@ -129,14 +114,9 @@ def comparable(results: Results, runs: Runs, mine: str, baseline: str) -> bool:
     return bool(set(one.seeds) & set(other.seeds)) and one.deployed() == other.deployed()
 
 
-def verdict(found: Estimate, measure: str) -> str:
-    """Five verdicts for DSC; without a margin, as for other measures, three."""
-    return found.verdict(stats.MARGIN if measure == "dsc" else 0)
-
-
-def decided(word: str) -> str:
+def decided(verdict: str) -> str:
     """What a verdict decides for a student."""
-    return {stats.BETTER: SUPPORTED, stats.WORSE: CONTRADICTED}.get(word, UNDECIDED)
+    return {stats.BETTER: SUPPORTED, stats.WORSE: CONTRADICTED}.get(verdict, UNDECIDED)
 
 
 def agreed(decisions: Iterable[str]) -> str:
@@ -153,70 +133,70 @@ def conjunction(decisions: Iterable[str]) -> str:
 
 def overall(decisions: Iterable[str]) -> str:
     """Over the real data sets that test a claim: what most of them decide, and none against."""
-    words = list(decisions)
+    counts = Counter(decisions)
     for word, against in ((SUPPORTED, CONTRADICTED), (CONTRADICTED, SUPPORTED)):
-        if words.count(word) > len(words) / 2 and against not in words:
+        if counts[word] > counts.total() / 2 and not counts[against]:
             return word
-    return UNDECIDED if words else UNTESTED
+    return UNDECIDED if counts else UNTESTED
 
 
 def claims(results: Results) -> pd.DataFrame:
-    """One line per claim, data set, comparison and student: difference, interval, units, verdicts.
+    """One line per claim, data set, comparison and student: difference, interval, Holm's p, units, verdicts.
 
     `verdict` is the student's (`stats.py`), `claim_verdict` the claim's on that data set, `overall` over the real data
     sets. A claim that nothing tests has one line with `not tested`.
     """
     names = [name for name in sorted(results.settings.data) if results.experiments(name)]
-    lines = [line for name in names for line in _on(results, name)]
-    found = pd.DataFrame(lines, columns=[*COLUMNS, "group", "decision"])
-    groups = found.groupby(["claim", "dataset", "group"])["decision"].agg(agreed)
-    on = groups.groupby(["claim", "dataset"]).agg(conjunction).rename("claim_verdict").reset_index()
-    real = [name for name in names if not results.dataset(name).drawn]
-    over = on[on["dataset"].isin(real)].groupby("claim")["claim_verdict"].agg(overall)
-    found = found.drop(columns="claim_verdict").merge(on, on=["claim", "dataset"])
+    found = pd.DataFrame([line for name in names for line in _on(results, name)], columns=COLUMNS)
     order = pd.DataFrame({"claim": list(CLAIMS), "statement": list(CLAIMS.values())})
     frame = order.merge(found.drop(columns="statement"), on="claim", how="left")
     frame["claim_verdict"] = frame["claim_verdict"].astype(object).fillna(UNTESTED)
-    frame["overall"] = [over.get(number, UNTESTED) for number in frame["claim"]]
-    return frame[COLUMNS]
+    real = frame[frame["dataset"].isin([name for name in names if not results.dataset(name).drawn])]
+    over = real.drop_duplicates(["claim", "dataset"]).groupby("claim")["claim_verdict"].agg(overall)
+    return frame.assign(overall=[over.get(number, UNTESTED) for number in frame["claim"]])[COLUMNS]
 
 
 def _on(results: Results, dataset: str) -> Iterator[dict[str, Any]]:
-    """All comparisons on a data set; `group`: those that both students must agree on."""
+    """All comparisons on a data set."""
     runs = results.runs(dataset, results.experiments(dataset))
-    for group, (number, pair) in enumerate(planned(results, dataset, runs)):
-        for one in pair:
-            mine, other = runs[one.experiment], runs[one.baseline]
-            mine, other = mine[mine["student"] == one.student], other[other["student"] == one.baseline_student]
-            gap = stats.difference(mine, other, one.measure)
+    parts = {key: part for rows in runs.values() for key, part in rows.groupby(["experiment", "student"])}
+    plan = planned(results, dataset, runs)
+    gaps = {
+        one: stats.difference(parts[one[:2]], parts[one[2:4]], one.measure)
+        for comparisons in plan.values()
+        for pair in comparisons
+        for one in pair
+    }
+    judged = dict(zip(gaps, stats.judged(gaps.values()), strict=True))  # each comparison counts once
+    for number, comparisons in plan.items():
+        words = [agreed(decided(judged[one][1]) for one in pair) for pair in comparisons]
+        about = {"claim": number, "dataset": dataset, "claim_verdict": conjunction(words)}
+        for one in [one for pair in comparisons for one in pair]:
+            gap, (p_holm, verdict) = gaps[one], judged[one]
             low, high = gap.interval()
             files = [f"cases/{dataset}/{name}.csv" for name in dict.fromkeys([one.experiment, one.baseline])]
-            line = {"claim": number, "dataset": dataset, "group": str(group), **one._asdict(), "difference": gap.mean}
-            line |= {"low": low, "high": high, "units": gap.units, "seeds": gap.seeds, "rows": " ".join(files)}
-            word = verdict(gap, one.measure)
-            yield line | {"verdict": word, "decision": decided(word)}
+            line = about | one._asdict() | {"difference": gap.mean, "low": low, "high": high, "p_holm": p_holm}
+            yield line | {"units": gap.units, "seeds": gap.seeds, "verdict": verdict, "rows": " ".join(files)}
     if comparable(results, runs, "ctrcl", "alone"):  # claim 8 is exact
         ours, alone = (next(iter(results.record(dataset, name)["seeds"].values())) for name in ("ctrcl", "alone"))
-        line = {"claim": "8", "dataset": dataset, "rows": f"runs/{dataset}/ctrcl.json runs/{dataset}/alone.json"}
-        for measure, student in [(measure, s) for measure in ("parameters", "gflops") for s in ("a", "b")]:
-            more = ours[measure][student] - alone[measure][student]
-            words = (stats.WORSE, CONTRADICTED) if more else (stats.EQUIVALENT, SUPPORTED)
-            line |= {"group": f"{measure} {student}", "difference": more, "verdict": words[0], "decision": words[1]}
-            yield line | Comparison("ctrcl", student, "alone", student, measure)._asdict()
-
-
-def save(frame: pd.DataFrame, path: Path) -> Path:
-    """Write `claims.csv`."""
-    write_text(path, frame.to_csv(index=False, float_format="%.6f", lineterminator="\n"))
-    return path
+        exact = {
+            Comparison("ctrcl", student, "alone", student, measure): ours[measure][student] - alone[measure][student]
+            for measure in ("parameters", "gflops")
+            for student in ("a", "b")
+        }
+        about = {"claim": "8", "dataset": dataset, "rows": f"runs/{dataset}/ctrcl.json runs/{dataset}/alone.json"}
+        about["claim_verdict"] = CONTRADICTED if any(exact.values()) else SUPPORTED
+        for one, more in exact.items():
+            yield about | one._asdict() | {"difference": more, "verdict": stats.WORSE if more else stats.EQUIVALENT}
 
 
 def summary(frame: pd.DataFrame) -> Table:
     """One line per claim: its verdict on each data set and over the real ones, and how many there are of each."""
-    wide = frame.pivot_table("claim_verdict", ["claim", "statement"], "dataset", aggfunc="first", sort=False)
-    lines = frame.drop_duplicates("claim")[["claim", "statement", "overall"]]
-    wide = lines.join(wide, on=["claim", "statement"]).fillna(UNTESTED)
-    wide.insert(len(wide.columns) - 1, "overall", wide.pop("overall"))
+    wide = frame.drop_duplicates("claim")[["claim", "statement"]]
+    for dataset, part in frame.groupby("dataset"):
+        found = part.groupby("claim")["claim_verdict"].first()
+        wide[dataset] = [found.get(number, UNTESTED) for number in wide["claim"]]
+    wide["overall"] = frame.drop_duplicates("claim")["overall"]
     counts = wide["overall"].value_counts()
     words = ", ".join(f"{counts.get(word, 0)} {word}" for word in (SUPPORTED, CONTRADICTED, UNDECIDED, UNTESTED))
     notes = ["Overall: real data sets only; drawn data never count."]
@@ -224,7 +204,7 @@ def summary(frame: pd.DataFrame) -> Table:
 
 
 def evidence(frame: pd.DataFrame) -> Table:
-    """Every comparison with its difference, interval and verdict."""
+    """Every comparison with its difference, interval, p by Holm over all of its data set, and verdict."""
     shown = frame.dropna(subset="dataset").drop(columns=["statement", "overall", "rows"])
     digits = shown.assign(**{name: shown[name].astype("Int64").astype(str) for name in ("units", "seeds")})
     return Table(shown, [digits.replace({"<NA>": np.nan})])

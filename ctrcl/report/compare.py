@@ -1,8 +1,6 @@
 """`ctrcl results verify | compare`: are the results complete and what the rows give; how do two folders differ?"""
 
-import atexit
 import io
-import shutil
 import subprocess
 import tarfile
 import tempfile
@@ -13,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ctrcl.io import AGAIN, UserError, read_json, read_rows, write_text
+from ctrcl.io import AGAIN, UserError, read_json, read_rows, write_rows, write_text
 from ctrcl.report import claims, stats
 from ctrcl.report import table as tables
 from ctrcl.report.rendering import Table, plain, signed
@@ -31,18 +29,18 @@ def verify(results: Results) -> list[str]:
     Every table and the claims are computed anew from the rows and compared byte by byte; runs that are missing, left
     over, without provenance or edited, and tables that are missing or left over are named.
     """
-    params = results.folder / "params.yaml"
-    found = [f"{path} belongs to no run or page of {params}; remove it" for path in _leftovers(results)]
-    for dataset, experiment in results.settings.runs():
-        with _noted(found):
-            results.curves(dataset, experiment.name)
+    known = f"run or page of {results.folder}/params.yaml"
+    found = [f"{path} belongs to no {known}; remove it" for path in _leftovers(results)]
     with tempfile.TemporaryDirectory() as folder:
+        for dataset, experiment in results.settings.runs():
+            with _noted(found):
+                results.curves(dataset, experiment.name)
         for page in pages(results):
             with _noted(found):
                 for stem, computed in page.tables().items():
                     computed(results).save(Path(folder, "tables", stem))
                 if page.name == "claims":
-                    claims.save(claims.claims(results), Path(folder, "claims.csv"))
+                    write_rows(Path(folder, "claims.csv"), claims.claims(results))
         for fresh in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
             path = results.folder / fresh.relative_to(folder)
             if not path.exists():
@@ -92,23 +90,19 @@ class Comparison:
 
     def lines(self) -> list[str]:
         """At most ten lines for the terminal."""
-        sides = zip(SIDES, self.names, self.machines, strict=True)
-        lines = [f"{side}: {name}, made on {machine}" for side, name, machine in sides]
+        where = "{dataset}, {experiment}, student {student}"
+        lines = [f"{s}: {name}, made on {on}" for s, name, on in zip(SIDES, self.names, self.machines, strict=True)]
         gap, same = self.frame["difference"], len(self.conclusions) - len(self.changed)
         equal = f"{len(gap)} (run and student), {(gap == 0).sum()} identical"
         lines.append(f"means compared: {equal}; mean change {signed(gap.mean(), 4)} DSC")
         for row in self.frame.loc[gap.abs().nlargest(1).index].to_dict("records"):
-            where = f"{row['dataset']}, {row['experiment']}, student {row['student']}"
-            sizes = f"{plain(row['first'])} and {plain(row['second'])}"
-            lines.append(f"largest change: {signed(row['difference'], 4)} DSC ({where}: {sizes})")
+            sizes = f"{where.format_map(row)}: {plain(row['first'])} and {plain(row['second'])}"
+            lines.append(f"largest change: {signed(row['difference'], 4)} DSC ({sizes})")
         lines.append(f"conclusions (better, worse, undecided): {same} of {len(self.conclusions)} the same")
-        for row in self.changed.head(3).to_dict("records"):
-            where = f"{row['table']}, {row['dataset']}, {row['experiment']}, student {row['student']}"
-            lines.append(f"  {where}: {row['first']}, now {row['second']}")
-        if self.gaps:
-            more = f"; and {len(self.gaps) - 1} tables more" if len(self.gaps) > 1 else ""
-            lines.append(f"not compared: {self.gaps[0]}{more}")
-        return lines
+        changed = ("  {table}, " + where + ": {first}, now {second}").format_map
+        lines += map(changed, self.changed.head(3).to_dict("records"))
+        more = f"; and {len(self.gaps) - 1} tables more" if len(self.gaps) > 1 else ""
+        return lines + [f"not compared: {gap}{more}" for gap in self.gaps[:1]]
 
     def markdown(self) -> str:
         """The same and every number as a page in Markdown."""
@@ -134,7 +128,7 @@ def compare(one: Path, other: Path, names: tuple[str, str] | None = None) -> Com
     found = [pd.DataFrame(columns=["table", *KEYS, *SIDES])]
     for table, dataset in [(table, dataset) for table, of in sides[0].settings.tables.items() for dataset in of]:
         with _noted(gaps, f"table {table} of {dataset}: "):
-            words = [_concluded(tables.main(side, dataset, table).frame) for side in sides]
+            words = [concluded(tables.main(side, dataset, table).frame) for side in sides]
             both = pd.concat(words, axis=1, keys=SIDES, join="inner").reset_index()
             found.append(both.assign(table=table)[["table", *KEYS, *SIDES]])
     frame = means.dropna().assign(difference=means["second"] - means["first"]).reset_index()
@@ -151,7 +145,7 @@ def _means(place: Path) -> pd.Series:
     return pd.Series({key: stats.mean(part, "dsc").mean for key, part in parts.items()}).rename_axis(KEYS)
 
 
-def _concluded(frame: pd.DataFrame) -> pd.Series:
+def concluded(frame: pd.DataFrame) -> pd.Series:
     """A table's conclusions: better and worse as they are, everything else undecided."""
     tested = frame[frame["baseline"] != ""].set_index(KEYS)["verdict"]
     return tested.where(tested.isin([stats.BETTER, stats.WORSE]), UNDECIDED)
@@ -159,13 +153,12 @@ def _concluded(frame: pd.DataFrame) -> pd.Series:
 
 def _machine(place: Path) -> str:
     """The CPUs that the runs of a folder were made on."""
-    made = [read_json(path).get("machine") for path in sorted((place / "runs").glob("*/*.json"))]
-    found = sorted({str(one.get("cpu") if isinstance(one, dict) else one) for one in made})
-    return ", ".join(found) or "an unknown CPU"
+    records = [read_json(path) for path in (place / "runs").glob("*/*.json")]
+    return ", ".join(sorted({record["machine"]["cpu"] for record in records})) or "an unknown CPU"
 
 
-def published(revision: str, preset: str) -> Path:
-    """`results/<preset>` of a git revision in a temporary folder, which is removed when the program ends."""
+def published(revision: str, preset: str, folder: Path) -> Path:
+    """`results/<preset>` of a git revision, unpacked below `folder`."""
     command = ["git", "archive", revision, f"results/{preset}"]
     try:
         archive = subprocess.run(command, capture_output=True, check=True).stdout
@@ -175,11 +168,9 @@ def published(revision: str, preset: str) -> Path:
         reason = " ".join(error.stderr.decode(errors="replace").split())
         where = f"results/{preset} of {revision!r}"
         raise UserError(f"{where} cannot be read: {reason}; name a commit or a folder") from None
-    folder = tempfile.mkdtemp(prefix="ctrcl-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         tar.extractall(folder, filter="data")
-    return Path(folder, "results", preset)
+    return folder / "results" / preset
 
 
 def report(preset: str, one: str = "HEAD", other: str | None = None) -> Comparison:
@@ -188,7 +179,11 @@ def report(preset: str, one: str = "HEAD", other: str | None = None) -> Comparis
     The comparison becomes a page, too: `artifacts/reproduction-<preset>.md`.
     """
     names = (one, other or f"results/{preset}")
-    first, second = (Path(name) if Path(name).is_dir() else published(name, preset) for name in names)
-    found = compare(first, second, names)
+    with tempfile.TemporaryDirectory(prefix="ctrcl-") as folder:
+        first, second = (
+            Path(name) if Path(name).is_dir() else published(name, preset, Path(folder, side))
+            for side, name in zip(SIDES, names, strict=True)
+        )
+        found = compare(first, second, names)
     write_text(Path("artifacts") / f"reproduction-{preset}.md", found.markdown())
     return found

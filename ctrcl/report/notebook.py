@@ -31,11 +31,8 @@ USAGE = {"preset": "", "dataset": " DATASET", "table": " --table TABLE"}  # para
 def execute(name: str, preset: str, dataset: str | None, root: Path = Path("."), table: str | None = None) -> Path:
     """Execute `notebooks/paper/<name>.ipynb` in the project's folder `root`; returns the path of the executed one.
 
-    Its parameters (a cell tagged `parameters`) are the preset and, where it has them, data set and table, by which the
-    executed notebook is named (`Page.stem`).
-
-    Raises:
-        UserError: no such notebook, a parameter too few or too many, or a cell that fails, with its number and line.
+    Its parameters (a cell tagged `parameters`) are the preset and, where it has them, data set and table. No such
+    notebook, a parameter too few or too many, or a cell that fails is a `UserError`.
     """
     import nbformat
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from ctrcl.io import write_text
+from ctrcl.io import write_rows, write_text
 from ctrcl.report.stats import Estimate
 
 DASH = "–"
@@ -48,15 +48,13 @@ def percent(value: float) -> str:
 
 def spanned(row: Any, name: str, form: Any = plain) -> str:
     """An estimate with its limits in brackets, from the columns `<name>`, `<name>_low`, `<name>_high`."""
-    if np.isnan(row[name]):
-        return DASH
-    return f"{form(row[name])} [{form(row[f'{name}_low'])}, {form(row[f'{name}_high'])}]"
+    value, low, high = (row[column] for column in (name, f"{name}_low", f"{name}_high"))
+    return DASH if np.isnan(value) else f"{form(value)} [{form(low)}, {form(high)}]"
 
 
 def flat(name: str, found: Estimate) -> dict[str, float]:
     """An estimate with its 95 % limits as three columns: `<name>`, `<name>_low`, `<name>_high`."""
-    low, high = found.interval()
-    return {name: found.mean, f"{name}_low": low, f"{name}_high": high}
+    return dict(zip((name, f"{name}_low", f"{name}_high"), (found.mean, *found.interval()), strict=True))
 
 
 def columns(frame: pd.DataFrame, forms: dict[str, Callable[[Any], Any]]) -> pd.DataFrame:
@@ -78,20 +76,12 @@ def written(part: pd.DataFrame, notation: str) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Table:
-    """Numbers and what is printed of them."""
+    """Numbers and what is printed of them; the last line of a notebook's cell shows it."""
 
     frame: pd.DataFrame  # plain numbers, as `save` writes them to CSV
     parts: list[pd.DataFrame]  # what is printed, each part as wide as a page
     notes: Sequence[str] = ()  # what stands below
-    text: str = ""  # one sentence, computed from the frame
-
-    def sentence(self) -> str:
-        """What the numbers say, in one sentence."""
-        return self.text
-
-    def show(self) -> "Table":
-        """For the last line of a notebook's cell."""
-        return self
+    text: str = ""  # what the numbers say, in one sentence
 
     def _repr_html_(self) -> str:
         wide = []
@@ -118,11 +108,8 @@ class Table:
             lines += [r"\resizebox{\linewidth}{!}{%", f"{tabular.rstrip()}}}", r"\medskip"]
         return "\n".join([*lines, r"\end{table}", ""])
 
-    def save(self, stem: Path) -> list[Path]:
+    def save(self, stem: Path) -> None:
         """Write `<stem>.csv` (plain numbers), `.md` and `.tex`; equal tables are equal bytes."""
-        csv = self.frame.to_csv(index=False, float_format="%.6f", lineterminator="\n")
-        texts = {stem.with_name(f"{stem.name}.csv"): csv}
-        texts |= {stem.with_name(f"{stem.name}.md"): self.markdown(), stem.with_name(f"{stem.name}.tex"): self.latex()}
-        for path, text in texts.items():
-            write_text(path, text)
-        return list(texts)
+        write_rows(stem.with_name(f"{stem.name}.csv"), self.frame)
+        write_text(stem.with_name(f"{stem.name}.md"), self.markdown())
+        write_text(stem.with_name(f"{stem.name}.tex"), self.latex())

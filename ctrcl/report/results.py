@@ -7,6 +7,7 @@ the settings and in the records, so that nothing here imports them.
 
 from collections.abc import Iterable
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,8 @@ Parts = dict[tuple[str, str], pd.DataFrame]  # rows by experiment and student
 WHOLE = ("about", "dataset", "identity", "seeds", "weights", "curves", "evaluation")  # what a record holds,
 EVALUATED = ("code", "rows", "diagonals")  # its evaluation,
 MEASURED = ("device", "seconds", "peak_mib", "parameters", "gflops", "milliseconds")  # and each of its seeds
+RESTORE = f"restore it, or {AGAIN}"
+CURVES = ("seed", "epoch", "dsc_a", "dsc_b", "agreement")
 
 
 class Dataset(NamedTuple):
@@ -33,13 +36,10 @@ class Dataset(NamedTuple):
     drawn: bool
     volumes: bool
 
+    @property
     def notes(self) -> list[str]:
         """What stands below everything of drawn data."""
         return [DRAWN] * self.drawn
-
-    def sentences(self, *parts: str) -> str:
-        """A paragraph; of drawn data it says so."""
-        return " ".join([*parts, *self.notes()])
 
 
 class Results:
@@ -47,20 +47,21 @@ class Results:
 
     def __init__(self, folder: Path | str):
         self.folder = Path(folder)
-        if not (self.folder / "params.yaml").exists():
-            raise UserError(f"{self.folder}/params.yaml is missing: there are no results of that preset; {AGAIN}")
-        self.settings = config.load(self.folder / "params.yaml")
+        params = self.folder / "params.yaml"
+        refuse((not params.exists(), f"{params} is missing: there are no results of that preset"))
+        self.settings = config.load(params)
         self.preset = self.settings.preset
         self.record, self._read = cache(self.record), cache(self._read)  # type: ignore[method-assign]
 
     @classmethod
     def find(cls, preset: str, start: Path = Path()) -> "Results":
         """The nearest `results/<preset>` here or above, so that a notebook finds it from any folder of the project."""
-        places = [up / "results" / preset for up in (start, start / "..", start / "../..", start / "../../..")]
-        if found := [place for place in places if (place / "params.yaml").is_file()]:
-            return cls(found[0])
-        place = start.resolve()
-        raise UserError(f"there is no results/{preset} in {place} or above it; work in the project, or {AGAIN}")
+        for up in ("", "..", "../..", "../../.."):
+            if (start / up / "results" / preset / "params.yaml").is_file():
+                return cls(start / up / "results" / preset)
+        raise UserError(
+            f"there is no results/{preset} in {start.resolve()} or above it; work in the project, or {AGAIN}"
+        )
 
     def experiments(self, dataset: str) -> list[str]:
         """All that is trained on a data set, teachers included, in the order of the settings."""
@@ -81,16 +82,16 @@ class Results:
         name, bracket, after = one.label.partition(" (")
         return f"{name}: {networks}{bracket}{after}"
 
-    def baseline_of(self, experiments: Iterable[str], experiment: str, baseline: str = "alone") -> str | None:
-        """What an experiment is compared to: the baseline; with other networks or budget the baseline of its own.
+    def baseline_of(self, experiments: Iterable[str], experiment: str) -> str | None:
+        """What an experiment is compared to: training alone; with other networks or budget, the baseline of its own.
 
         None for a baseline, and where the experiments hold none with the same networks and budget.
         """
         of = {name: self.settings.experiment(name) for name in experiments}
-        order = [name for name, one in of.items() if one.family == "baseline"]
         deployed = self.settings.experiment(experiment).deployed()
-        alike = [name for name in sorted(order, key=lambda name: name != baseline) if of[name].deployed() == deployed]
-        return alike[0] if alike and alike[0] != experiment else None
+        alike = [name for name, one in of.items() if one.family == "baseline" and one.deployed() == deployed]
+        first = "alone" if "alone" in alike else next(iter(alike), None)
+        return first if first != experiment else None
 
     def dataset(self, name: str) -> Dataset:
         """What the data set is, from the record of its first run."""
@@ -99,19 +100,14 @@ class Results:
             return Dataset(name, **self.record(name, trained[0])["dataset"])
         raise UserError(f"no table of {self.folder}/params.yaml lists data set {name!r}")
 
-    def shared_seeds(self, experiments: Iterable[str]) -> list[int]:
-        """The seeds that all experiments have: only these enter a table."""
-        names = list(experiments)
-        seeds = sorted(set.intersection(*(set(self.settings.experiment(name).seeds) for name in names)))
-        if not seeds:
-            raise UserError(f"{', '.join(names)} have no seed in common, so no table can hold them; correct conf/")
-        return seeds
-
     def rows(self, dataset: str, table: str = "main", experiments: list[str] | None = None) -> pd.DataFrame:
         """Checked rows of a table's experiments, or of those given, of the seeds that all of them have."""
         names = experiments or self.settings.listed(table, dataset)
-        rows, seeds = pd.concat(self.runs(dataset, names).values(), ignore_index=True), self.shared_seeds(names)
-        return rows[rows["seed"].isin(seeds)].reset_index(drop=True)
+        shared = set.intersection(*(set(self.settings.experiment(name).seeds) for name in names))
+        if not shared:
+            raise UserError(f"{', '.join(names)} have no seed in common, so no table can hold them; correct conf/")
+        rows = pd.concat(self.runs(dataset, names).values(), ignore_index=True)
+        return rows[rows["seed"].isin(shared)].reset_index(drop=True)
 
     def parts(self, dataset: str, table: str = "main", experiments: list[str] | None = None) -> Parts:
         """The same by experiment and student."""
@@ -121,78 +117,75 @@ class Results:
     def runs(self, dataset: str, experiments: list[str]) -> dict[str, pd.DataFrame]:
         """Checked rows of each experiment, all its seeds.
 
-        A run that is missing, left over or without record, of other settings than recorded or of other code, data or
-        metrics than the first, is a `UserError`; so are seeds, students or cases that are missing or too many.
+        A run that is missing, left over, incomplete, without its record, or of other code, data or metrics than the
+        first is a `UserError`.
         """
-        place = self.folder / "cases" / dataset
+        place, first = self.folder / "cases" / dataset, experiments[0]
         found = {path.stem for path in place.glob("*.csv")}
-        if missing := [f"{name}.csv" for name in experiments if name not in found]:
-            raise UserError(f"{place} lacks {', '.join(missing)}: not trained yet; {AGAIN}")
-        if extra := [f"{name}.csv" for name in sorted(found - set(self.experiments(dataset)))]:
-            listed = f"no table of {self.folder}/params.yaml lists"
-            raise UserError(f"{place} holds {', '.join(extra)}, which {listed}; remove it")
-        first = experiments[0]
+        missing = ", ".join(f"{name}.csv" for name in experiments if name not in found)
+        refuse((missing, f"{place} lacks {missing}: not trained yet"))
+        if extra := sorted(found - set(self.experiments(dataset))):
+            files, listed = ", ".join(f"{name}.csv" for name in extra), f"no table of {self.folder}/params.yaml lists"
+            raise UserError(f"{place} holds {files}, which {listed}; remove it")
         for name in experiments:
             mine, other = (_comparable(self.record(dataset, one)) for one in (name, first))
-            if odd := [key for key in mine if mine[key] != other[key]]:
-                raise UserError(f"{dataset}: {name} and {first} were made with different {odd[0]}; {AGAIN}")
-            if self._read(dataset, name)[1] != self._read(dataset, first)[1]:
-                raise UserError(f"{place}/{name}.csv has other cases than {first}.csv; {AGAIN}")
+            odd = ", ".join(key for key in mine if mine[key] != other[key])
+            cases = self._read(dataset, name)[1] != self._read(dataset, first)[1]
+            refuse(
+                (odd, f"{dataset}: {name} and {first} were made with different {odd}"),
+                (cases, f"{place}/{name}.csv has other cases than {first}.csv"),
+            )
         return {name: self._read(dataset, name)[0] for name in experiments}
 
-    def _read(self, dataset: str, experiment: str) -> tuple[pd.DataFrame, set[Any]]:
+    def _read(self, dataset: str, experiment: str) -> tuple[pd.DataFrame, set[str]]:
         """Checked rows of one run, and its cases and classes."""
         path = self.folder / "cases" / dataset / f"{experiment}.csv"
-        rows, named = read_rows(path), "seed {} of student {}"
-        groups = rows.assign(pair=rows["case"] + ": " + rows["class"]).groupby(["seed", "student"])["pair"]
-        parts = {named.format(*key): list(pairs) for key, pairs in groups}
-        cases = set().union(*parts.values())
-        expected = {named.format(seed, s) for seed in self.settings.experiment(experiment).seeds for s in STUDENTS}
-        lacking, extra = sorted(expected - set(parts)), sorted(set(parts) - expected)
-        uneven = [name for name, pairs in parts.items() if sorted(pairs) != sorted(cases)]
+        rows = read_rows(path)
+        pairs = (rows["case"] + ": " + rows["class"]).groupby([rows["seed"], rows["student"]]).agg(list)
+        cases = set().union(*pairs)
+        made, listed = set(pairs.index), set(product(self.settings.experiment(experiment).seeds, STUDENTS))
+        lacking, extra = _named(sorted(listed - made)), _named(sorted(made - listed))
+        uneven = _named(key for key, found in pairs.items() if sorted(found) != sorted(cases))
         own = set(rows["dataset"]) == {dataset} and set(rows["experiment"]) == {experiment}
-        written = self.record(dataset, experiment)["evaluation"]["rows"] == sha256(path)
-        for wrong, message in (
-            (not own, "holds rows of another data set or experiment"),
-            (lacking, f"lacks {', '.join(lacking)}"),
-            (extra, f"holds {', '.join(extra)}, which params.yaml does not list"),
-            (not written, "is not what its run wrote (another checksum)"),
-            (uneven, f"has other cases in {', '.join(uneven)} than in the rest"),
-        ):
-            if wrong:
-                raise UserError(f"{path} {message}; restore it, or {AGAIN}")
+        edited = self.record(dataset, experiment)["evaluation"]["rows"] != sha256(path)
+        refuse(
+            (not own, f"{path} holds rows of another data set or experiment"),
+            (lacking, f"{path} lacks {lacking}"),
+            (extra, f"{path} holds {extra}, which params.yaml does not list"),
+            (edited, f"{path} is not what its run wrote (another checksum)"),
+            (uneven, f"{path} has other cases in {uneven} than in the rest"),
+            advice=RESTORE,
+        )
         return rows, cases
 
     def record(self, dataset: str, experiment: str) -> dict[str, Any]:
         """Provenance and cost of a run: there, whole, of all seeds, and of these settings and teachers."""
         path, chosen = self.folder / "runs" / dataset / f"{experiment}.json", self.settings.experiment(experiment)
-        if not path.exists():
-            raise UserError(f"{path} is missing: rows without provenance enter no table; {AGAIN}")
+        refuse((not path.exists(), f"{path} is missing: rows without provenance enter no table"))
         record: dict[str, Any] = read_json(path)
-        if not _whole(record):
-            raise UserError(f"{path} was written by another version of ctrcl, or never evaluated; {AGAIN}")
-        if lacking := [str(seed) for seed in chosen.seeds if str(seed) not in record["seeds"]]:
-            raise UserError(f"{path} lacks seed {', '.join(lacking)}; {AGAIN}")
+        refuse((not _whole(record), f"{path} was written by another version of ctrcl, or never evaluated"))
+        lacking = ", ".join(str(seed) for seed in chosen.seeds if str(seed) not in record["seeds"])
         made, settings = record["identity"], self.settings
         shared = {"augmentation": settings.augmentation.model_dump(mode="json"), "machine": settings.machine.numerics()}
         now, then = shared | chosen.numerics(), {key: made.get(key) for key in shared} | made.get("experiment", {})
-        if changed := [key for key in [*now, *then] if now.get(key) != then.get(key)]:
-            raise UserError(f"{path} was made with another {changed[0]} than {self.folder}/params.yaml states; {AGAIN}")
-        if chosen.teacher and self.record(dataset, chosen.teacher)["weights"] != made.get("teacher"):
-            teacher = path.with_name(f"{chosen.teacher}.json")
-            raise UserError(f"{path} was taught by other weights than those of {teacher}; {AGAIN}")
+        changed = ", ".join(key for key in now | then if now.get(key) != then.get(key))
+        taught = chosen.teacher and self.record(dataset, chosen.teacher)["weights"] != made.get("teacher")
+        refuse(
+            (lacking, f"{path} lacks seed {lacking}"),
+            (changed, f"{path} was made with another {changed} than {self.folder}/params.yaml states"),
+            (taught, f"{path} was taught by other weights than those of {path.with_name(f'{chosen.teacher}.json')}"),
+        )
         return record
 
     def curves(self, dataset: str, experiment: str) -> pd.DataFrame:
         """The curves of a run, all seeds: `seed, epoch, dsc_a, dsc_b, agreement` and the terms of the loss."""
         path = self.folder / "curves" / dataset / f"{experiment}.csv"
-        if not path.exists():
-            raise UserError(f"{path} is missing: not trained yet; {AGAIN}")
-        if self.record(dataset, experiment)["curves"] != sha256(path):
-            raise UserError(f"{path} is not what its run wrote (another checksum); restore it, or {AGAIN}")
+        refuse((not path.exists(), f"{path} is missing: not trained yet"))
+        edited = self.record(dataset, experiment)["curves"] != sha256(path)
+        refuse((edited, f"{path} is not what its run wrote (another checksum)"), advice=RESTORE)
         curve = pd.read_csv(path)
-        if lacking := {"seed", "epoch", "dsc_a", "dsc_b", "agreement"} - set(curve.columns):
-            raise UserError(f"{path} lacks the columns {', '.join(sorted(lacking))}; restore it, or {AGAIN}")
+        lacking = ", ".join(name for name in CURVES if name not in curve)
+        refuse((lacking, f"{path} lacks the columns {lacking}"), advice=RESTORE)
         return curve
 
     def samples(self, dataset: str, experiment: str, *needed: str) -> dict[str, np.ndarray]:
@@ -208,18 +201,33 @@ class Results:
             return dict(arrays)
 
 
+def refuse(*checks: tuple[Any, str], advice: str = AGAIN) -> None:
+    """The first message whose condition holds, as a `UserError`."""
+    for wrong, message in checks:
+        if wrong:
+            raise UserError(f"{message}; {advice}")
+
+
+def _named(runs: Iterable[Any]) -> str:
+    return ", ".join(f"seed {seed} of student {student}" for seed, student in runs)
+
+
 def _whole(record: Any) -> bool:
     """Whether a record holds all that tables read."""
     try:
-        lacking = [*(set(WHOLE) - set(record)), *(set(EVALUATED) - set(record["evaluation"]))]
-        lacking += [key for seed in record["seeds"].values() for key in MEASURED if key not in seed]
-        return "core" in record["identity"]["code"] and not lacking
+        parts = [(WHOLE, record), (EVALUATED, record["evaluation"]), (("core",), record["identity"]["code"])]
+        parts += [(MEASURED, seed) for seed in record["seeds"].values()]
+        return all(set(names) <= set(part) for names, part in parts)
     except (KeyError, TypeError, AttributeError):
         return False
 
 
 def _comparable(record: dict[str, Any]) -> dict[str, Any]:
     """What all runs of a table must share."""
-    made = record["identity"]
-    shared = {"code": made["code"]["core"], "metrics": record["evaluation"]["code"]}
-    return {key: made.get(key) for key in ("data", "versions")} | shared
+    made, metrics = record["identity"], record["evaluation"]["code"]
+    return {
+        "data": made.get("data"),
+        "versions": made.get("versions"),
+        "code": made["code"]["core"],
+        "metrics": metrics,
+    }

@@ -1,19 +1,18 @@
 """One statistic for every number: a mean over independent units and seeds, both of them random.
 
-The value of a unit (column `patient`: an image, or a patient over frames) under a seed is the mean of a measure over
-the defined cases and classes. An estimate is the mean of these values, a comparison that of their paired differences.
-Test, intervals and verdict follow from that mean, its standard error and its degrees of freedom, so they agree always.
-`docs/statistics.md` derives it and gives its simulated coverage.
+A unit (column `patient`: an image, or a patient over frames) has one value under a seed, the mean of a measure over the
+defined cases and classes. An estimate is the mean of these values, a comparison that of their paired differences. Test,
+intervals and verdict follow from it; in a table verdicts go by Holm's p (`judged`). See `docs/statistics.md`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from scipy.stats import t as student_t
 
-MARGIN = 0.01  # DSC: a smaller difference matters to nobody
+MARGIN = 0.01  # DSC
 ROUNDING = 1e-9  # rows have six decimals
 BETTER, WORSE, EQUIVALENT, INCONCLUSIVE = "better", "worse", "equivalent", "inconclusive"
 NEGLIGIBLE = {BETTER: "better, negligible", WORSE: "worse, negligible"}
@@ -29,6 +28,7 @@ class Estimate:
     sd: float  # standard deviation of the units' means
     units: int
     seeds: int
+    margin: float = MARGIN  # a smaller difference matters to nobody; 0 where that is not known
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Lower and upper limit of Student's t interval."""
@@ -52,18 +52,21 @@ class Estimate:
         """The smallest difference from 0 that this design finds with 80 % power (5 %, two-sided)."""
         return float(student_t.ppf(0.975, self.df) + student_t.ppf(0.8, self.df)) * self.error
 
-    def within(self, margin: float) -> bool:
+    @property
+    def small(self) -> bool:
         """Equivalence to 0: two one-sided tests at 5 % each, which is the 90 % interval within the margin."""
         low, high = self.interval(0.9)
-        return -margin < low and high < margin
+        return -self.margin < low and high < self.margin
 
-    def verdict(self, margin: float = MARGIN) -> str:
-        """Better, worse, equivalent, better or worse but negligible, or inconclusive; a margin of 0 knows no third."""
-        low, high = self.interval()
-        sign = BETTER if low > 0 else WORSE if high < 0 else None
-        if sign:
-            return NEGLIGIBLE[sign] if self.within(margin) else sign
-        return EQUIVALENT if self.within(margin) else INCONCLUSIVE
+    def verdict(self, p: float | None = None) -> str:
+        """Better, worse, equivalent, better or worse but negligible, or inconclusive.
+
+        Better and worse need `p` below 0.05: in a table Holm's; its own, the default, is the 95 % interval without 0.
+        """
+        if (self.p if p is None else p) < 0.05:
+            sign = BETTER if self.mean > 0 else WORSE
+            return NEGLIGIBLE[sign] if self.small else sign
+        return EQUIVALENT if self.small else INCONCLUSIVE
 
 
 def grid(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
@@ -88,17 +91,17 @@ def mean(rows: pd.DataFrame, measure: str) -> Estimate:
 
 
 def difference(rows: pd.DataFrame, baseline: pd.DataFrame, measure: str) -> Estimate:
-    """The mean paired difference to a baseline, over the units x seeds that both define."""
-    return estimate(grid(rows, measure) - grid(baseline, measure))
+    """The mean paired difference to a baseline, over the units x seeds that both define; only DSC has a margin."""
+    found = estimate(grid(rows, measure) - grid(baseline, measure))
+    return found if measure == "dsc" else replace(found, margin=0.0)
 
 
 def estimate(cells: pd.DataFrame) -> Estimate:
     """Mean and standard error of units x seeds (NaN: not defined), both factors random and crossed.
 
     The variance of the mean is that of the units' means over U plus that of the seeds' means over S, with
-    Satterthwaite's degrees of freedom: (MS_u + MS_s) / (U S) without the textbook's - MS_r, because with few seeds an
-    MS_s that is small by chance leaves no trace in the degrees of freedom (`docs/statistics.md`). With one seed it is
-    the t interval over units. With NaN the terms are sums of squares over each unit's, and each seed's, deviations.
+    Satterthwaite's degrees of freedom: (MS_u + MS_s) / (U S), without the textbook's - MS_r (`docs/statistics.md`).
+    With one seed it is the t interval over units.
     """
     values = cells.to_numpy(float)
     known = ~np.isnan(values)
@@ -123,11 +126,10 @@ def estimate(cells: pd.DataFrame) -> Estimate:
     return Estimate(average, variance**0.5, float(df), float(np.nanmean(values, axis=1).std(ddof=1)), units, seeds)
 
 
-def holm(p: np.ndarray) -> np.ndarray:
-    """p-values with Holm's correction for their number; NaN are no part of the family."""
-    from statsmodels.stats.multitest import multipletests
-
-    corrected, tested = np.full(len(p), np.nan), np.isfinite(p)
-    if tested.any():
-        corrected[tested] = multipletests(p[tested], method="holm")[1]
-    return corrected
+def judged(gaps: Iterable[Estimate]) -> list[tuple[float, str]]:
+    """Holm's p of each of the comparisons that stand in one table, and its verdict by that p; NaN are not counted."""
+    found = list(gaps)
+    p = np.array([gap.p for gap in found])
+    order = np.argsort(p)[: np.isfinite(p).sum()]  # NaN come last
+    p[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)))
+    return [(float(one), gap.verdict(one)) for gap, one in zip(found, p, strict=True)]

@@ -5,6 +5,7 @@ and its marker, wherever it stands. A class has the colour that its data set giv
 in PNG (200 dpi) and PDF. A figure carries an alternative text and shows itself in Jupyter.
 """
 
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from textwrap import fill
@@ -14,11 +15,10 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from ctrcl.io import replacing
-from ctrcl.report.results import Dataset
+from ctrcl.report.results import DRAWN
 
 OKABE_ITO = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#F0E442")
 COLUMN, PAGE = 3.5, 7.2  # inches: a single and a double column
-DPI = 200
 STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 8,
@@ -28,7 +28,6 @@ STYLE: Any = {
     "image.interpolation": "nearest",
     "lines.linewidth": 1.2,
     "pdf.fonttype": 42,
-    "savefig.bbox": None,
     "figure.facecolor": "white",
 }
 
@@ -39,11 +38,6 @@ class Look(NamedTuple):
     colour: str
     dash: Any
     marker: str
-
-    @property
-    def line(self) -> dict[str, Any]:
-        """As keywords of a line."""
-        return {"color": self.colour, "linestyle": self.dash, "marker": self.marker, "markersize": 3, "mew": 0}
 
 
 LOOKS = {  # the five of the paper's main comparison
@@ -67,9 +61,11 @@ VARIANT = "h"  # marks a variant of one of the five, in its colour
 def look(experiment: str, family: str) -> Look:
     """Colour, dash and marker of an experiment; a variant of one of the five (by its name) has that one's colour."""
     parent = experiment.partition("-")[0]
+    if experiment in LOOKS:
+        return LOOKS[experiment]
     if parent in LOOKS and family in ("baseline", "collaborative"):
-        return LOOKS[parent]._replace(marker=VARIANT) if experiment != parent else LOOKS[parent]
-    return LOOKS.get(experiment) or FAMILIES[family]
+        return LOOKS[parent]._replace(marker=VARIANT)
+    return FAMILIES[family]
 
 
 class Drawing(Figure):
@@ -81,24 +77,22 @@ class Drawing(Figure):
         return {"image/png": self.encoded("png"), "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
 
     def encoded(self, kind: str) -> bytes:
-        """The figure as PNG or PDF, without a date or a version in it."""
+        """The figure as PNG (200 dpi) or PDF, without a date or a version in it."""
         nameless = {"Software": None} if kind == "png" else dict.fromkeys(("Creator", "Producer", "CreationDate"))
         with BytesIO() as stream, mpl.rc_context(STYLE):
-            self.savefig(stream, format=kind, dpi=DPI, metadata=nameless)
+            self.savefig(stream, format=kind, dpi=200, metadata=nameless)
             return stream.getvalue()
 
-    def save(self, stem: Path) -> list[Path]:
-        """Write `<stem>.png` (200 dpi) and `<stem>.pdf`; equal figures are equal bytes."""
-        paths = {kind: stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "pdf")}
-        for kind, path in paths.items():
-            with replacing(path) as draft:
+    def save(self, stem: Path) -> None:
+        """Write `<stem>.png` and `<stem>.pdf`."""
+        for kind in ("png", "pdf"):
+            with replacing(stem.with_name(f"{stem.name}.{kind}")) as draft:
                 draft.write_bytes(self.encoded(kind))
-        return list(paths.values())
 
-    def below(self, text: str, dataset: Dataset | None = None) -> None:
-        """What stands below the figure, in lines of its width; of drawn data it says so."""
-        note = dataset.sentences(text) if dataset else text
-        self.supxlabel(fill(note, round(18 * self.get_figwidth())), fontsize=7)
+    def below(self, text: str, notes: Sequence[str]) -> None:
+        """What stands below the figure, in lines of its width; of drawn data it says so, as the notes of a table do."""
+        drawn = [note for note in notes if note == DRAWN]
+        self.supxlabel(fill(" ".join([text, *drawn]), round(18 * self.get_figwidth())), fontsize=7)
 
 
 def drawing(width: float, height: float, alt: str) -> Drawing:

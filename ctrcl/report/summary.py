@@ -11,7 +11,7 @@ from ctrcl.io import STUDENTS, UserError
 from ctrcl.report import table as tables
 from ctrcl.report.figures import cost, overview
 from ctrcl.report.rendering import Table, signed, spanned
-from ctrcl.report.results import DRAWN, Results
+from ctrcl.report.results import Results
 
 TITLES = {  # notebooks in the paper's order; what each shows
     "framework": "The framework",
@@ -63,10 +63,10 @@ class Page(NamedTuple):
 def pages(results: Results) -> Iterator[Page]:
     """Every page of a preset, in the paper's order."""
     listed = {name: {d: rows for d, rows in of.items() if rows} for name, of in results.settings.tables.items()}
-    several = {table: set(map(frozenset, of.values())) for table, of in listed.items() if len(of) > 1}
+    alike = [table for table, of in listed.items() if len(of) > 1 and len(set(map(frozenset, of.values()))) == 1]
     own = {
         **{name: [Page(name)] for name in ("framework", "ablations", "claims")},  # on all data sets
-        "overview": [Page("overview", table=table) for table, of in several.items() if len(of) == 1],
+        "overview": [Page("overview", table=table) for table in alike],
         "comparison": [Page("comparison", d, table) for table, of in listed.items() if table != "main" for d in of],
         "cost": [Page("cost", d) for d in results.settings.data if results.experiments(d)],
     }
@@ -82,7 +82,7 @@ def report(results: Results) -> str:
             found = tables.main(results, dataset)
             shown = found.parts[0][found.frame["student"] != "ensemble"].iloc[:, :5]  # up to verdict
             printed = shown.to_markdown(index=False, disable_numparse=True)
-            parts.append("\n".join([dataset, printed, *results.dataset(dataset).notes()]))
+            parts.append("\n".join([dataset, printed, *results.dataset(dataset).notes]))
         except UserError as error:
             parts.append(f"{dataset}: {error}")
     place = results.folder
@@ -91,14 +91,10 @@ def report(results: Results) -> str:
 
 def index(folder: Path = Path("results")) -> str:
     """The text of `results/README.md`: every executed notebook, table and figure of every preset that is there."""
-    lines = [
-        "# Results",
-        "",
-        "Written by `ctrcl results index`: executed notebooks in the paper's order, tables and figures.",
-    ]
+    lines = ["# Results", ""]
+    lines += ["Written by `ctrcl results index`: executed notebooks in the paper's order, tables and figures."]
     for place in sorted(path.parent for path in folder.glob("*/params.yaml")):
-        last = ""
-        lines += ["", f"## {place.name}"]
+        titled: dict[str, list[str]] = {}
         figures = sorted((place / "figures").glob("*.png"))
         for page in pages(Results(place)):
             files = [place / "notebooks" / f"{page.stem}.ipynb"]
@@ -107,9 +103,9 @@ def index(folder: Path = Path("results")) -> str:
             files += [place / "claims.csv"] * (page.name == "claims")
             links = [f"[{path.name}]({path.relative_to(folder).as_posix()})" for path in files if path.exists()]
             if links:
-                lines += [] if page.name == last else ["", f"**{TITLES[page.name]}**", ""]
-                lines.append(f"- {page.stem}: {', '.join(links)}")
-                last = page.name
+                titled.setdefault(TITLES[page.name], []).append(f"- {page.stem}: {', '.join(links)}")
+        lines += ["", f"## {place.name}"]
+        lines += [line for title, items in titled.items() for line in ("", f"**{title}**", "", *items)]
     return "\n".join(lines) + "\n"
 
 
@@ -120,6 +116,6 @@ def headline(text: str, results: Results, dataset: str) -> str:
     a, b = (f"{spanned(rows[s], 'difference', signed)} ({rows[s]['verdict']})" for s in ("a", "b"))
     size = f"{rows['a']['units']} test cases, {rows['a']['seeds']} seeds"
     found = f"On `{dataset}` ({size}) CTRCL changes the DSC of training alone by {a} for the CNN and by {b} for the "
-    found += "Transformer, with 95 % intervals." + (f" {DRAWN}" if results.dataset(dataset).drawn else "")
+    found = " ".join([f"{found}Transformer, with 95 % intervals.", *results.dataset(dataset).notes])
     block = f"<!-- headline -->\n{fill(found, 120)}\n<!-- end -->"
     return re.sub("<!-- headline -->.*<!-- end -->", lambda _: block, text, flags=re.DOTALL)

@@ -7,14 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ctrcl.io import STUDENTS, UserError, write_json
+from ctrcl.io import STUDENTS, write_json
 from ctrcl.report import stats
 from ctrcl.report.rendering import DASH, Bold, Table, columns, flat, percent, plain, signed, spanned
-from ctrcl.report.results import Parts, Results
-from ctrcl.report.stats import Estimate
+from ctrcl.report.results import Results
 from ctrcl.report.style import short
 
-PUBLISHED = "published.csv"
 KEYS = ["dataset", "experiment", "student"]
 ABLATIONS = ("components", "factors", "features", "sensitivity", "balance", "pairs")
 MEANS = ["jac", "mae", "hd95", "assd", "hd95_full", "assd_full", "boundary_error", "mislocalised", "components_missed"]
@@ -26,26 +24,30 @@ HEADS: dict[str, Any] = {  # the first columns of every part
 Grids = dict[tuple[str, str], pd.DataFrame]  # DSC of units x seeds by experiment and student
 
 
-def main(results: Results, dataset: str, table: str = "main", baseline: str = "alone") -> Table:
-    """A comparison: one row per experiment and student, with the paired difference to the same student's `baseline`.
+def main(results: Results, dataset: str, table: str = "main") -> Table:
+    """A comparison: one row per experiment and student, with the paired difference to that student trained alone.
 
     Experiments with other networks or another budget are compared to the baseline of their own in this table.
     """
     names = results.settings.listed(table, dataset)
-    if baseline not in names:
-        raise UserError(f"the baseline {baseline!r} is not in table {table}; it has: {', '.join(names)}")
     parts = results.parts(dataset, table)
     grids = {key: stats.grid(part, "dsc") for key, part in parts.items()}
-    rows = [_row(results, dataset, parts, grids, name, student, baseline) for name in names for student in STUDENTS]
+    compared = {name: results.baseline_of(names, name) or "" for name in names}
+    gaps = {
+        (name, student): stats.estimate(grids[name, student] - grids.get((compared[name], student), np.nan))
+        for name in names
+        for student in STUDENTS
+    }
+    rows = []
+    for (key, gap), (p_holm, verdict) in zip(gaps.items(), stats.judged(gaps.values()), strict=True):
+        against = {"baseline": compared[key[0]], **flat("difference", gap)}
+        against |= {"verdict": verdict if compared[key[0]] else "", "p": gap.p, "p_holm": p_holm}
+        against |= {"effect": gap.effect, "detectable": gap.detectable}
+        rows.append(_described(results, dataset, parts[key]) | measures(results, dataset, parts[key]) | against)
     frame = pd.DataFrame(rows)
-    frame["p_holm"] = stats.holm(frame["p"].to_numpy())
-    frame = with_published(frame, results.folder.parent.parent / PUBLISHED, dataset)
-    same = results.settings.experiment(baseline).deployed()
-    alike = [name for name in names if results.settings.experiment(name).deployed() == same]
-    best = {(_best(frame, grids, alike, student), student) for student in STUDENTS}
-    frame["bold"] = [key in best for key in zip(frame["experiment"], frame["student"], strict=True)]
-    shown = printed(frame, short(results.label(baseline)))
-    return Table(frame, shown, _notes(results, dataset, frame), _sentence(frame))
+    best = _best(frame, grids, ["alone", *(name for name in names if compared[name] == "alone")])
+    frame["bold"] = [key in best for key in gaps]
+    return Table(frame, printed(frame), _notes(results, frame), _sentence(frame))
 
 
 def ablations(results: Results) -> Table:
@@ -58,62 +60,34 @@ def ablations(results: Results) -> Table:
     return replace(found[0][1], frame=frame, text=f"{len(found)} tables of preset {results.preset}.")
 
 
-def agreement(results: Results, dataset: str) -> Table:
-    """The last epoch's agreement of both students under the paper's five, and what it is more than alone.
-
-    Agreement is the mean foreground DSC of one student's label maps against the other's on the validation cases. A
-    student that learns from its peer should agree with it more than two that never met.
-    """
-    last, lines = {}, []
-    for name in results.main(dataset):
-        curve = results.curves(dataset, name)
-        last[name] = curve[curve["epoch"] == curve["epoch"].max()].set_index("seed")["agreement"]
-    for name, values in last.items():
-        rise = values - last["alone"] if "alone" in last and name != "alone" else values * np.nan
-        line = {"method": short(results.label(name)), "agreement": values.mean(), "least": values.min()}
-        line |= {"most": values.max(), "rise": rise.mean(), "least rise": rise.min(), "seeds": len(values)}
-        lines.append(line)
-    frame = pd.DataFrame(lines)
-    text, ours = "There are no validation cases, so agreement was not measured.", short(results.label("ctrcl"))
-    for row in frame[(frame["method"] == ours) & frame["rise"].notna()].to_dict("records"):
-        text = f"Under {ours} the students' agreement differs by {signed(row['rise'])} from training alone."
-    return Table(frame, [frame], [], results.dataset(dataset).sentences(text))
-
-
 def save_metrics(table: Table, path: Path) -> None:
     """Mean DSC by experiment and student as JSON, for `dvc metrics show`."""
     wide = table.frame.pivot(index="student", columns="experiment", values="dsc")
     write_json(path, wide.round(4).to_dict())
 
 
-def _row(
-    results: Results, dataset: str, parts: Parts, grids: Grids, name: str, student: str, baseline: str
-) -> dict[str, Any]:
-    """All numbers of one experiment and student."""
-    mine, record = parts[name, student], results.record(dataset, name)
-    one, seeds = results.settings.experiment(name), list(record["seeds"].values())
-    compared = results.baseline_of(dict.fromkeys(e for e, _ in parts), name, baseline)
-    gap = stats.estimate(grids[name, student] - (grids[compared, student] if compared else np.nan))
-    cost = {key: seeds[0][key] for key in ("parameters", "gflops")}
+def _described(results: Results, dataset: str, rows: pd.DataFrame) -> dict[str, Any]:
+    """What an experiment and student are, and what their run measured once."""
+    name, student = rows[["experiment", "student"]].iloc[0]
+    record, one = results.record(dataset, name), results.settings.experiment(name)
+    seeds = list(record["seeds"].values())
     probes = [seed["collapse"][student] for seed in seeds if student in seed.get("collapse", {})]
-    return (
-        {"dataset": dataset, "experiment": name, "label": results.label(name), "family": one.family}
-        | {key: mine[key].iloc[0] for key in ("student", "network", "kind")}
-        | {key: sum(of.values()) if student == "ensemble" else of[student] for key, of in cost.items()}
-        | measures(mine, stats.estimate(grids[name, student]), record["evaluation"]["diagonals"])
-        | {"baseline": compared or "", **flat("difference", gap)}
-        | {"verdict": gap.verdict() if compared else "", "p": gap.p, "effect": gap.effect}
-        | {"detectable": gap.detectable, "fidelity": one.fidelity, "balance": one.balance}
-        | {"probe": float(np.mean(probes)) if probes else np.nan, "chance": 1 / len(record["dataset"]["classes"])}
-    )
+    found = {"dataset": dataset, "experiment": name, "label": results.label(name), "family": one.family}
+    found |= {key: rows[key].iloc[0] for key in ("student", "network", "kind")}
+    for key in ("parameters", "gflops"):
+        of = seeds[0][key]
+        found[key] = sum(of.values()) if student == "ensemble" else of[student]
+    found |= {"fidelity": one.fidelity, "balance": one.balance}
+    return found | {"probe": np.mean(probes) if probes else np.nan, "chance": 1 / len(record["dataset"]["classes"])}
 
 
-def measures(rows: pd.DataFrame, dsc: Estimate, diagonals: dict[str, float]) -> dict[str, Any]:
+def measures(results: Results, dataset: str, rows: pd.DataFrame) -> dict[str, Any]:
     """The measures of one experiment and student, and what counted.
 
     In `hd95_full` and `assd_full` a case's diagonal stands for a distance that a missed class leaves undefined.
     """
-    pairs = rows.groupby(["case", "class"])["dsc"].count()
+    dsc, pairs = stats.mean(rows, "dsc"), rows.groupby(["case", "class"])["dsc"].count()
+    diagonals = results.record(dataset, rows["experiment"].iloc[0])["evaluation"]["diagonals"]
     true, predicted = rows["voxels_true"] > 0, rows["voxels_predicted"] > 0
     missed = true & ~predicted
     full = {f"{name}_full": rows[name].where(~missed, rows["case"].map(diagonals)) for name in ("hd95", "assd")}
@@ -127,41 +101,24 @@ def measures(rows: pd.DataFrame, dsc: Estimate, diagonals: dict[str, float]) -> 
     )
 
 
-def _best(frame: pd.DataFrame, grids: Grids, names: list[str], student: str) -> str | None:
-    """The experiment with the best DSC of a student, where it is better than the runner-up."""
-    mine = frame[(frame["student"] == student) & frame["experiment"].isin(names)]
-    first, *others = mine.sort_values("dsc", ascending=False, kind="stable")["experiment"]
-    better = others and stats.estimate(grids[first, student] - grids[others[0], student]).verdict() == stats.BETTER
-    return first if better else None
+def _best(frame: pd.DataFrame, grids: Grids, names: list[str]) -> set[tuple[str, str]]:
+    """The experiment with the best DSC of each student, where it is better than the runner-up."""
+    gaps = {}
+    for student in STUDENTS:
+        rows = frame[(frame["student"] == student) & frame["experiment"].isin(names)]
+        first, *others = rows.sort_values("dsc", ascending=False, kind="stable")["experiment"]
+        if others:
+            gaps[first, student] = stats.estimate(grids[first, student] - grids[others[0], student])
+    verdicts = zip(gaps, stats.judged(gaps.values()), strict=True)
+    return {key for key, (_, verdict) in verdicts if verdict == stats.BETTER}
 
 
-def with_published(frame: pd.DataFrame, path: Path, dataset: str) -> pd.DataFrame:
-    """The table with the DSC that a paper states (`published`) and ours less that, where the user has such numbers.
-
-    `published.csv` stands in the project's folder, with the columns dataset, experiment, student, dsc; we ship none.
-    """
-    if not path.exists():
-        return frame
-    try:
-        stated = pd.read_csv(path, dtype={**dict.fromkeys(KEYS, str), "dsc": float})
-        unique = list(stated.columns) == [*KEYS, "dsc"] and not stated.duplicated(KEYS).any()
-        right = unique and bool(stated["dsc"].between(0, 1).all() and stated["student"].isin(STUDENTS).all())
-    except (ValueError, OSError):
-        right = False
-    if not right:
-        students = ", ".join(STUDENTS)
-        raise UserError(f"{path} must have the columns {', '.join(KEYS)} ({students}), dsc (0 to 1), each row once")
-    here = stated[stated["dataset"] == dataset].rename(columns={"dsc": "published"})
-    frame = frame.merge(here, on=KEYS, how="left", validate="one_to_one")
-    return frame.assign(published_gap=frame["dsc"] - frame["published"])
-
-
-def printed(frame: pd.DataFrame, baseline: str) -> list[pd.DataFrame]:
+def printed(frame: pd.DataFrame) -> list[pd.DataFrame]:
     """The three parts: how good, where it is wrong, and of what, how sure and at what cost."""
     unit, compared = frame["unit"].iloc[0], set(frame["baseline"])
     good: dict[str, Any] = {
         "DSC [95 %]": lambda row: Bold(spanned(row, "dsc")) if row["bold"] else spanned(row, "dsc"),
-        f"to {baseline} [95 %]": lambda row: (
+        "to Alone [95 %]": lambda row: (
             "baseline" if row["experiment"] in compared else spanned(row, "difference", signed)
         ),
         "Verdict": lambda row: row["verdict"] or DASH,
@@ -169,9 +126,6 @@ def printed(frame: pd.DataFrame, baseline: str) -> list[pd.DataFrame]:
         "JAC": lambda row: plain(row["jac"]),
         "MAE": lambda row: plain(row["mae"], 4),
     }
-    if "published" in frame:
-        good["DSC published"] = lambda row: plain(row["published"])
-        good["ours less that"] = lambda row: signed(row["published_gap"])
     wrong: dict[str, Any] = {
         f"HD95 ({unit})": lambda row: plain(row["hd95"], 2),
         f"ASSD ({unit})": lambda row: plain(row["assd"], 2),
@@ -211,7 +165,7 @@ def _sentence(frame: pd.DataFrame) -> str:
     return f"Against their baselines, {better} rows are better and {worse} worse; the others decide neither."
 
 
-def _notes(results: Results, dataset: str, frame: pd.DataFrame) -> list[str]:
+def _notes(results: Results, frame: pd.DataFrame) -> list[str]:
     """What stands below the table: of what, how it was computed, and what it cannot say."""
     row, settings = frame.iloc[0], results.settings
     chosen = {name: settings.experiment(name) for name in frame["experiment"].unique()}
@@ -220,12 +174,12 @@ def _notes(results: Results, dataset: str, frame: pd.DataFrame) -> list[str]:
     weights = f" From scratch: {'all' if len(scratch) == len(chosen) else ', '.join(scratch)}." if scratch else ""
     epochs = f" Epochs: {settings.training.epochs}, but of {', '.join(longer)}." if longer else ""
     return [
-        *results.dataset(dataset).notes(),
-        f"{dataset}, preset {results.preset}: {row['cases']} test cases of {row['units']} units (patients or images), "
-        f"{row['classes']} foreground classes, {row['seeds']} seeds, last epoch.{weights}{epochs}",
-        f"Brackets: 95 % intervals over units and seeds, both random; verdicts at a margin of {stats.MARGIN} DSC; p: "
-        f"Holm over the {frame['p'].notna().sum()} comparisons of this table; detectable: the difference found with "
-        "80 % power.",
+        *results.dataset(row["dataset"]).notes,
+        f"{row['dataset']}, preset {results.preset}: {row['cases']} test cases of {row['units']} units (patients or "
+        f"images), {row['classes']} foreground classes, {row['seeds']} seeds, last epoch.{weights}{epochs}",
+        f"Brackets: 95 % intervals over units and seeds, both random. p: Holm over the {frame['p'].notna().sum()} "
+        f"comparisons of this table; verdicts: by that p, at a margin of {stats.MARGIN} DSC; detectable: the "
+        "difference found with 80 % power.",
         "Bold: the best DSC of a student with the baseline's networks, where it is better than the runner-up.",
         "HD95, ASSD: over the defined distances; filled: the grid's diagonal for a missed class. Boundary: ASSD of "
         "components that touch the other mask. Mislocalised, overlooked: voxels predicted, and true components, that "

@@ -8,15 +8,14 @@ nearest neighbour, as in training), and how do the maps correlate.
 import re
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
 from ctrcl.io import UserError
-from ctrcl.report.figures.qualitative import coloured, picture, show
+from ctrcl.report.figures.pictures import SHARE, coloured, grid, picture
 from ctrcl.report.rendering import Table, percent
 from ctrcl.report.results import Results
-from ctrcl.report.style import PAGE, STYLE, Drawing, drawing, short
+from ctrcl.report.style import Drawing, short
 
 SHARES = {"agree": "same class", "right_a": "a right", "right_b": "b right", "constant": "always one class"}
 Samples = dict[str, np.ndarray]
@@ -73,33 +72,28 @@ def measure(results: Results, dataset: str) -> Table:
     better = int((frame[["right_a", "right_b"]].min(axis=1) > frame["constant"]).sum())
     text = f"Both students' maps are right more often than one class everywhere in {better} of {len(frame)} rows."
     shown = frame.assign(**{name: frame[name].map(percent) for name in SHARES}).rename(columns=SHARES)
-    return Table(frame, [shown], [], results.dataset(dataset).sentences(text))
+    return Table(frame, [shown], results.dataset(dataset).notes, text)
 
 
-@mpl.rc_context(STYLE)
-def figure(results: Results, dataset: str, experiment: str, rank: str = "median") -> Drawing:
-    """One sampled case: truth on the grid and every class's map (columns), by stage and student (rows)."""
+def figure(results: Results, dataset: str, experiment: str) -> Drawing:
+    """The median case: truth on the grid and every class's map (columns), by stage and student (rows)."""
     about, samples = results.dataset(dataset), results.samples(dataset, experiment)
-    place, label = list(samples["rank"]).index(rank), short(results.label(experiment))
+    place, label = list(samples["rank"]).index("median"), short(results.label(experiment))
     truth, pairs = samples["truth"][place], [(n, s) for n in stages_of(samples) for s in ("a", "b")]
     maps = [samples[f"maps{stage}_{student}"][place].astype(np.float64) for stage, student in pairs]
-    classes = list(enumerate(zip(about.classes, about.colours, strict=True)))
-    ends = [(min(seen[k].min() for seen in maps), max(seen[k].max() for seen in maps)) for k, _ in classes]
-    ranges = [{"cmap": "cividis", "vmin": low, "vmax": max(high, low + 1e-9)} for low, high in ends]
-    true = [[coloured((truth == k) * 1, ("none", colour), "white")] for k, (_, colour) in classes]
-    panels: list[list[Any]] = [[[picture(samples["image"][place])], *true]]
+    low = np.min([seen.min((1, 2)) for seen in maps], axis=0)  # of each class
+    high = np.max([seen.max((1, 2)) for seen in maps], axis=0)
+    classes = [coloured((truth == k) * 1, ("none", colour), "white") for k, colour in enumerate(about.colours)]
+    panels: list[list[Any]] = [[[picture(samples["image"][place])], *([one] for one in classes)]]
     for seen in maps:
-        grid = coloured(reduced(truth, seen.shape[-1]), about.colours)
-        panels.append([[grid], *([one] for one in zip(seen, ranges, strict=True))])
-    side = min((PAGE - 1.3) / len(panels[0]), 0.8)
-    alt = f"{dataset}, {rank} case: class maps of both students under {label}, by stage."
-    drawn = drawing(side * len(panels[0]) + 1.3, 1.1 * side * len(panels) + 1.1, alt)
-    titles = [f"{about.classes[k]}\n[{low:.2f}, {high:.2f}]" for k, (low, high) in enumerate(ends)]
+        spread = (seen - low[:, None, None]) / np.maximum(high - low, 1e-9)[:, None, None]
+        grid_truth = coloured(reduced(truth, seen.shape[-1]), about.colours)
+        panels.append([[grid_truth], *([(one, SHARE)] for one in spread)])
+    titles = [f"{name}\n[{a:.2f}, {b:.2f}]" for name, a, b in zip(about.classes, low, high, strict=True)]
     rows = ["", *(f"stage {stage}\nstudent {student}" for stage, student in pairs)]
-    axes = show(drawn, panels, ["image", *titles], rows, about)
-    axes[1, 0].set_title("truth on\nthe grid", fontsize=6.5)
-    bar = drawn.colorbar(axes[-1, -1].images[0], ax=axes[1:, 1:], fraction=0.02, label="class probability")
-    bar.set_ticks(bar.mappable.get_clim(), labels=["least", "most"])
-    note = f"{dataset}, {label}, {rank} case {samples['case'][place]}, first seed. "
-    drawn.below(note + "Brackets: a class's least and most probability, over stages and students.", about)
-    return drawn
+    note = (
+        f"{dataset}, {label}, median case {samples['case'][place]}, first seed. Left: truth on the grid. Brackets: a "
+    )
+    note += "class's least and most probability, over stages and students; its maps are drawn between these two."
+    alt = f"{dataset}, median case: class maps of both students under {label}, by stage."
+    return grid(panels, ["image", *titles], rows, alt, about, note, "class probability, least (0) to most (1)")[0]

@@ -4,6 +4,7 @@ Parameters and GFLOPs are counted and the same on every machine. Seconds, millis
 records hold them, and differ from run to run: they stand in this table and in no other.
 """
 
+from operator import itemgetter
 from typing import Any
 
 import matplotlib as mpl
@@ -13,22 +14,19 @@ import seaborn as sns
 
 from ctrcl.report import stats
 from ctrcl.report.rendering import DASH, Table, columns, plain
-from ctrcl.report.results import DRAWN, Results
+from ctrcl.report.results import Results
 from ctrcl.report.style import LOOKS, PAGE, STYLE, Drawing, drawing
 from ctrcl.report.table import HEADS
 
-GROUPS = {"baseline": "trained alone", "ctrcl": "CTRCL and its parts", "other": "other methods"}
+OTHER = "other methods"
+GROUPS = {"alone": "trained alone", "ctrcl": "CTRCL and its parts"}  # by method
 LOOK: Any = {
     "hue": "trained by",
-    "palette": dict(zip(GROUPS.values(), (LOOKS["alone"].colour, LOOKS["ctrcl"].colour, "#BBBBBB"), strict=True)),
+    "palette": {"trained alone": LOOKS["alone"].colour, "CTRCL and its parts": LOOKS["ctrcl"].colour, OTHER: "#BBBBBB"},
     "style": "kind",
     "markers": {"cnn": "o", "transformer": "^"},
 }
-PANELS = {
-    "parameters": ("parameters (millions)", 1e-6),
-    "gflops": ("GFLOPs an image", 1.0),
-    "seconds": ("training of one seed (s)", 1.0),
-}
+PANELS = {"parameters": "parameters (millions)", "gflops": "GFLOPs an image", "seconds": "training of one seed (s)"}
 PRINTED = HEADS | {
     "Parameters": lambda row: f"{row['parameters'] / 1e6:.2f} M",
     "GFLOPs": lambda row: plain(row["gflops"], 2),
@@ -45,39 +43,35 @@ NOTES = (
 )
 
 
-def costs(results: Results, dataset: str, baseline: str = "alone") -> Table:
+def costs(results: Results, dataset: str) -> Table:
     """Cost and accuracy of every experiment on a data set, teachers included, a row per experiment and student.
 
-    `seconds`: to train both students with one seed, mean over the seeds; `relative`: to those of its baseline, where as
-    many seeds were trained at the same time; `milliseconds`: an image; `peak_mib`: of the process; `dsc`: over the
-    seeds that all experiments have.
+    `seconds`: of one seed, mean over the seeds; `relative`: to those of its baseline, where as many seeds were trained
+    at the same time; `milliseconds`: an image; `dsc`: over the seeds that all experiments have.
     """
     names = results.experiments(dataset)
     parts = results.parts(dataset, experiments=names)
-    records = {name: list(results.record(dataset, name)["seeds"].values()) for name in names}
-    seconds = {name: float(np.mean([seed["seconds"] for seed in seeds])) for name, seeds in records.items()}
-    together = {name: min(len(seeds), results.settings.machine.workers) for name, seeds in records.items()}
+    seeds: dict[str, Any] = {name: pd.DataFrame(results.record(dataset, name)["seeds"].values()) for name in names}
+    together = {name: min(len(of), results.settings.machine.workers) for name, of in seeds.items()}
     lines: list[dict[str, Any]] = []
     for name, student in [(name, student) for name in names for student in ("a", "b")]:
-        one, compared = results.settings.experiment(name), results.baseline_of(names, name, baseline) or name
-        group = "baseline" if one.family in ("baseline", "teacher") else one.method
-        line: dict[str, Any] = {"dataset": dataset, "experiment": name, "label": results.label(name)}
-        line |= {"group": GROUPS.get(group, GROUPS["other"]), "student": student}
-        line |= {key: parts[name, student][key].iloc[0] for key in ("network", "kind")}
-        for key in ("parameters", "gflops", "milliseconds"):
-            line[key] = float(np.mean([seed[key][student] for seed in records[name]]))
-        line |= {"seconds": seconds[name], "baseline": compared}
-        line |= {"peak_mib": max(seed["peak_mib"] for seed in records[name])}
-        line["relative"] = seconds[name] / seconds[compared] if together[name] == together[compared] else np.nan
+        of, compared = seeds[name], results.baseline_of(names, name) or name
+        seconds, group = of["seconds"].mean(), GROUPS.get(results.settings.experiment(name).method, OTHER)
+        line: dict[str, Any] = {"dataset": dataset, "experiment": name, "label": results.label(name), "group": group}
+        line |= {"student": student, **parts[name, student][["network", "kind"]].iloc[0]}
+        line |= {key: of[key].map(itemgetter(student)).mean() for key in ("parameters", "gflops", "milliseconds")}
+        line |= {"seconds": seconds, "baseline": compared, "peak_mib": of["peak_mib"].max()}
+        alike = together[name] == together[compared]
+        line["relative"] = seconds / seeds[compared]["seconds"].mean() if alike else np.nan
         lines.append(line | {"dsc": stats.mean(parts[name, student], "dsc").mean})
     frame = pd.DataFrame(lines).astype({"parameters": int})
     ours = frame[(frame["experiment"] == "ctrcl") & frame["relative"].notna()]["relative"]
     text = f"{len(names)} experiments were trained."
     if len(ours):
         text = f"CTRCL trained {ours.iloc[0]:.2f} times as long as training alone, as measured."
-    devices = ", ".join(sorted({seed["device"] for seeds in records.values() for seed in seeds}))
+    devices = ", ".join(sorted({device for of in seeds.values() for device in of["device"]}))
     at_once = f", up to {max(together.values())} seeds at once" if max(together.values()) > 1 else ""
-    notes = [*results.dataset(dataset).notes(), f"Measured on {devices}{at_once}. {NOTES[0]}", *NOTES[1:]]
+    notes = [*results.dataset(dataset).notes, f"Measured on {devices}{at_once}. {NOTES[0]}", *NOTES[1:]]
     return Table(frame, [columns(frame, PRINTED)], notes, text)
 
 
@@ -88,13 +82,13 @@ def figure(table: Table) -> Drawing:
     alt = f"{dataset}: DSC of every experiment and student against {', '.join(PANELS)}; the table has the numbers."
     drawn = drawing(PAGE, 3.1, alt)
     axes = drawn.subplots(1, 3, sharey=True)
-    order = table.frame.sort_values("group", key=lambda c: c != GROUPS["other"], kind="stable")  # others lie behind
-    for ax, (column, (label, unit)) in zip(axes, PANELS.items(), strict=True):
-        points = order.rename(columns={"group": "trained by"}).assign(x=unit * order[column])
-        sns.scatterplot(points, x="x", y="dsc", s=30, ax=ax, legend="auto" if ax is axes[0] else False, **LOOK)
-        ax.set(xlabel=label, xlim=(0, 1.06 * points["x"].max()), ylabel="DSC (0 to 1)")
+    order = table.frame.sort_values("group", key=lambda c: c != OTHER, kind="stable")  # others lie behind
+    order = order.rename(columns={"group": "trained by"}).assign(parameters=order["parameters"] / 1e6)
+    for ax, (column, label) in zip(axes, PANELS.items(), strict=True):
+        sns.scatterplot(order, x=column, y="dsc", s=30, ax=ax, legend="auto" if ax is axes[0] else False, **LOOK)
+        ax.set(xlabel=label, xlim=(0, 1.06 * order[column].max()), ylabel="DSC (0 to 1)")
     handles, labels = axes[0].get_legend_handles_labels()
     axes[0].get_legend().remove()
     drawn.legend(handles, labels, loc="outside upper center", ncols=len(handles), handletextpad=0.1)
-    drawn.below(" ".join([f"{dataset}: a point an experiment and student.", *(n for n in table.notes if n == DRAWN)]))
+    drawn.below(f"{dataset}: a point an experiment and student.", table.notes)
     return drawn

@@ -9,7 +9,6 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from scipy.spatial.distance import pdist
 
@@ -19,13 +18,13 @@ from ctrcl.report.style import PAGE, STYLE, Drawing, drawing, short
 
 MARKERS = {"a": "o", "b": "^"}
 SPACES = {"centres": "", "shared": "shared "}  # arrays of the samples, and how their columns begin
+ROWS = {"student a": ["centres_a"], "student b": ["centres_b"], "shared embeddings": ["shared_a", "shared_b"]}
 
 
 def separation(points: np.ndarray) -> float:
     """Scatter between the classes over scatter within them (traces), of points cases x classes x dimensions.
 
-    0 where all classes share one centre; twice as large where the centres lie the square root of 2 further apart. NaN
-    where fewer than two classes are there, or nothing scatters within them.
+    0 where all classes share one centre; NaN where fewer than two classes are there, or nothing scatters within them.
     """
     known = ~np.isnan(points).any(-1)
     found, classes = pd.DataFrame(points[known]), np.nonzero(known)[1]
@@ -62,11 +61,10 @@ def measure(results: Results, dataset: str) -> Table:
         for seed in range(len(samples["centres_a"])):
             lines.append({"experiment": name, "seed": seed})
             for kind, before in SPACES.items():
-                nothing = np.full((1, 1, 1, 1), np.nan)
-                arrays = [samples.get(f"{kind}_{student}", nothing) for student in ("a", "b")]
-                a, b = (array[min(seed, len(array) - 1)].astype(np.float64) for array in arrays)
-                found = {"separation a": separation(a), "separation b": separation(b), "likeness": likeness(a, b)}
-                lines[-1] |= {before + measure: value for measure, value in found.items()}
+                if f"{kind}_a" in samples:
+                    a, b = (samples[f"{kind}_{student}"][seed].astype(np.float64) for student in ("a", "b"))
+                    found = {"separation a": separation(a), "separation b": separation(b), "likeness": likeness(a, b)}
+                    lines[-1] |= {before + measure: value for measure, value in found.items()}
     frame = pd.DataFrame(lines)
     by_method = frame.drop(columns="seed").groupby("experiment", sort=False)
     printed = by_method.agg(between).rename(index=lambda name: short(results.label(name))).rename_axis("method")
@@ -74,7 +72,7 @@ def measure(results: Results, dataset: str) -> Table:
     if {"alone", "ctrcl"} <= set(mean.index):
         one, other = plain(mean["alone"], 2), plain(mean["ctrcl"], 2)
         text = f"Likeness of the two students' spaces: {one} trained alone, {other} under CTRCL (means over seeds)."
-    return Table(frame, [printed.reset_index()], [], results.dataset(dataset).sentences(text))
+    return Table(frame, [printed.reset_index()], results.dataset(dataset).notes, text)
 
 
 def between(values: pd.Series) -> str:
@@ -92,33 +90,32 @@ def figure(results: Results, dataset: str) -> Drawing:
     alt = f"{dataset}: class centres of both students in two principal components under {', '.join(labels)}."
     drawn = drawing(PAGE, 5.6, alt)
     axes = drawn.subplots(3, len(spaces), squeeze=False)
-    rows = {"student a": ["centres_a"], "student b": ["centres_b"], "shared embeddings": ["shared_a", "shared_b"]}
-    for column, label, samples in zip(axes.T, labels, spaces.values(), strict=True):
-        column[0].set_title(label)
-        for ax, (name, arrays) in zip(column, rows.items(), strict=True):
-            if arrays[0] in samples:
-                _scatter(ax, name, {array[-1]: samples[array][0] for array in arrays}, about.colours)
-    dot: Any = {"linestyle": "none", "markersize": 4}
-    names = zip(about.classes, about.colours, strict=True)
-    shown = [Line2D([], [], marker="o", color=colour, label=name, **dot) for name, colour in names]
-    shown += [Line2D([], [], marker=m, color="#777777", label=f"student {s}", **dot) for s, m in MARKERS.items()]
+    panels = [(name, arrays, samples) for name, arrays in ROWS.items() for samples in spaces.values()]
+    for ax, (name, arrays, samples) in zip(axes.flat, panels, strict=True):
+        if arrays[0] not in samples:
+            continue
+        points, shares = components(np.stack([samples[array][0] for array in arrays]).astype(np.float64))
+        for array, mine in zip(arrays, points, strict=True):
+            look: Any = {"s": 7, "marker": MARKERS[array[-1]], "alpha": 0.7, "linewidths": 0}
+            ax.scatter(mine[..., 0], mine[..., 1], c=about.colours * len(mine), **look)
+        one, two = 100 * shares
+        ax.set(xticks=[], yticks=[], xlabel=f"component 1 ({one:.0f} %)", ylabel=f"{name}\ncomponent 2 ({two:.0f} %)")
+    for ax, label in zip(axes[0], labels, strict=True):
+        ax.set_title(label)
+    markers = [("o", colour, name) for name, colour in zip(about.classes, about.colours, strict=True)]
+    markers += [(marker, "#777777", f"student {student}") for student, marker in MARKERS.items()]
+    shown = [Line2D([], [], marker=m, color=c, label=name, linestyle="none", markersize=4) for m, c, name in markers]
     axes[2, 0].set_axis_off()  # training alone shares no embeddings
-    axes[2, 0].legend(handles=shown, loc="center", frameon=False)
-    drawn.below(f"{dataset}, first seed; a point a test case and class; brackets: share of the variance.", about)
+    axes[2, 0].legend(handles=shown, loc="center")
+    drawn.below(f"{dataset}, first seed; a point a test case and class; brackets: share of the variance.", about.notes)
     return drawn
 
 
-def _scatter(ax: Axes, name: str, points: dict[str, np.ndarray], colours: list[str]) -> None:
-    """Two principal components of both students together, or of one; the largest entry of an axis is positive."""
-    cells = np.stack(list(points.values())).astype(np.float64)
+def components(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Points (..., dimensions) in two principal components, the largest entry of an axis positive; their variance."""
     known = ~np.isnan(cells).any(-1)
     centred = cells - cells[known].mean(0)
     _, lengths, axes = np.linalg.svd(centred[known], full_matrices=False)
     axes = axes[:2] * np.sign(np.take_along_axis(axes[:2], abs(axes[:2]).argmax(1)[:, None], 1))
     found = centred @ axes.T
-    found = np.round(found / np.nanmax(abs(found)), 6)  # the last digits differ from run to run
-    for student, mine in zip(points, found, strict=True):
-        look: Any = {"s": 7, "marker": MARKERS[student], "alpha": 0.7, "linewidths": 0, "c": colours * len(mine)}
-        ax.scatter(mine[..., 0], mine[..., 1], **look)
-    one, two = 100 * lengths[:2] ** 2 / (lengths**2).sum()
-    ax.set(xticks=[], yticks=[], xlabel=f"component 1 ({one:.0f} %)", ylabel=f"{name}\ncomponent 2 ({two:.0f} %)")
+    return np.round(found / np.nanmax(abs(found)), 6), lengths[:2] ** 2 / (lengths**2).sum()  # last digits may differ

@@ -12,11 +12,11 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from ctrcl.io import UserError
 from ctrcl.report.figures.categories import stages_of
+from ctrcl.report.figures.qualitative import KINDS
 from ctrcl.report.results import Results
 from ctrcl.report.style import OKABE_ITO, PAGE, STYLE, Drawing, drawing
 
 COLOURS = {"a": OKABE_ITO[4], "b": OKABE_ITO[1], "truth": "#777777", "arm": OKABE_ITO[5], "cpm": OKABE_ITO[3]}
-KINDS = {"cnn": "CNN", "transformer": "Transformer"}
 LEFTS, MIDDLE = (14, 23, 32, 41), 33  # of the stages; between the students
 
 
@@ -40,11 +40,9 @@ def figure(results: Results) -> Drawing:
         _student(ax, student, other, pyramid, stages_of(samples), up)
     left = LEFTS[min(stages_of(samples), default=1) - 1] - 0.8
     ax.text(left, MIDDLE, "$L_{cfcl}$\naligns\nclasses", ha="right", va="center")
-    options = results.settings.experiment("ctrcl").options
-    weights = [f"{name} = {options[name]:g}" for name in ("alpha", "beta") if name in options]
     classes = f"K = {len(results.dataset(dataset).classes)} ({dataset})"
-    note = ", ".join([f"CTRCL, preset {results.preset}", *weights, classes])
-    drawn.below(f"{note}. Dashed: only in training. Numbers in a stage: stride, channels.")
+    note = f"CTRCL, preset {results.preset}, {classes}. Dashed: only in training. Numbers in a stage: stride, channels."
+    drawn.below(note, [])
     return drawn
 
 
@@ -77,7 +75,7 @@ def _student(ax: Axes, student: str, other: str, pyramid: list[str], stages: lis
 def _box(ax: Axes, box: Any, words: str, colour: str, dash: str = "-") -> None:
     """A tinted box (left, low, width, height) with words."""
     style: Any = {"boxstyle": "round,pad=0,rounding_size=0.8", "linewidth": 1, "linestyle": dash}
-    style |= {"facecolor": mpl.colors.to_rgba(COLOURS[colour], 0.22), "edgecolor": COLOURS[colour]}
+    style |= {"facecolor": (COLOURS[colour], 0.22), "edgecolor": COLOURS[colour]}
     ax.add_patch(FancyBboxPatch(box[:2], *box[2:], **style))
     ax.text(box[0] + box[2] / 2, box[1] + box[3] / 2, words, ha="center", va="center", fontsize=6.5)
 

@@ -8,15 +8,14 @@ sampled cases, first seed.
 from collections.abc import Iterable
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.colors import ListedColormap
 
-from ctrcl.report.figures.qualitative import SHARE, WRONG, coloured, picture, show
+from ctrcl.report.figures.pictures import SHARE, WRONG, coloured, grid, picture
 from ctrcl.report.rendering import Table, percent, plain
-from ctrcl.report.results import Dataset, Results
-from ctrcl.report.style import PAGE, STYLE, Drawing, drawing
+from ctrcl.report.results import Results
+from ctrcl.report.style import Drawing
 
 FACTORS = ("alignment", "similarity", "certainty", "weight")
 STEPS = (
@@ -26,21 +25,21 @@ STEPS = (
 )
 HEADS = {"wrong": "wrong pixels", "wrong_foreground": "of foreground", "before": "p of truth", "after": "rectified"}
 MASK: Any = {"cmap": ListedColormap(["#EEEEEE", WRONG]), "vmin": 0, "vmax": 1}
-Case = tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]  # as the first four arguments of `steps`
+ALT = "image, truth, soft label, error mask, three factors, weight and rectified label."
+BAR = "probability\nor weight"
+Case = tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]  # the first four arguments of `steps`
 
 
-@mpl.rc_context(STYLE)
-def figure(results: Results, dataset: str, student: str, experiment: str = "ctrcl") -> Drawing:
-    """The sampled cases are rows, the steps columns; of the soft label of one student, `a` or `b`."""
-    samples, about = results.samples(dataset, experiment, f"error_{student}"), results.dataset(dataset)
-    rows = {str(rank): sampled(samples, row, student) for row, rank in enumerate(samples["rank"])}
-    drawn = _stepped(rows, about.colours, about)
-    drawn.alt = f"{dataset}, {experiment}, student {student}: {drawn.alt}"
-    drawn.below(f"{dataset}, {experiment}, student {student}, first seed; orange: wrong.", about)
-    return drawn
+def figure(results: Results, dataset: str, student: str) -> Drawing:
+    """The sampled cases of CTRCL are rows, the steps columns; of the soft label of one student, `a` or `b`."""
+    samples, about = results.samples(dataset, "ctrcl", f"error_{student}"), results.dataset(dataset)
+    panels = [_panels(sampled(samples, row, student), about.colours) for row in range(len(samples["rank"]))]
+    title = f"{dataset}, ctrcl, student {student}"
+    return grid(panels, STEPS, samples["rank"], f"{title}: {ALT}", about, f"{title}, first seed; orange: wrong.", BAR)[
+        0
+    ]
 
 
-@mpl.rc_context(STYLE)
 def steps(
     image: np.ndarray, truth: np.ndarray, p: np.ndarray, maps: dict[str, np.ndarray], colours: Iterable[str]
 ) -> Drawing:
@@ -51,20 +50,14 @@ def steps(
         maps: `error`, `alignment`, `similarity`, `certainty`, `weight`, each H W.
         colours: one a class, background first.
     """
-    return _stepped({"": (image, truth, p, maps)}, tuple(colours))
+    return grid([_panels((image, truth, p, maps), colours)], STEPS, [""], ALT, bar=BAR)[0]
 
 
-def _stepped(rows: dict[str, Case], colours: Iterable[str], about: Dataset | None = None) -> Drawing:
-    """One row of steps per name; columns as `STEPS`."""
-    panels: list[list[Any]] = []
-    for image, truth, p, maps in rows.values():
-        before, *others, after = [[(plane, SHARE)] for plane in _shares(truth, p, maps)]
-        panels.append([[image], [image, coloured(truth, colours)], before, [(maps["error"], MASK)], *others, after])
-    alt = "image, truth, soft label, error mask, three factors, weight and rectified label."
-    drawn = drawing(PAGE, 0.74 * len(rows) + 0.7, alt)
-    axes = show(drawn, panels, STEPS, rows, about)
-    drawn.colorbar(axes[0, -1].images[0], ax=axes, fraction=0.012, pad=0.01, label="probability\nor weight")
-    return drawn
+def _panels(case: Case, colours: Iterable[str]) -> list[list[Any]]:
+    """The panels of one case, as `STEPS`."""
+    image, truth, p, maps = case
+    before, *others, after = [[(plane, SHARE)] for plane in _shares(truth, p, maps)]
+    return [[image], [image, coloured(truth, colours)], before, [(maps["error"], MASK)], *others, after]
 
 
 def sampled(samples: dict[str, np.ndarray], row: int, student: str) -> Case:
@@ -96,9 +89,9 @@ def measured(samples: dict[str, np.ndarray], row: int, student: str) -> dict[str
     return {name: float(value) for name, value in found.items()}
 
 
-def measure(results: Results, dataset: str, experiment: str = "ctrcl") -> Table:
-    """Both students on all sampled cases of an experiment, a row per case and student."""
-    samples = results.samples(dataset, experiment, "weight_a", "weight_b")
+def measure(results: Results, dataset: str) -> Table:
+    """Both students of CTRCL on all sampled cases, a row per case and student."""
+    samples = results.samples(dataset, "ctrcl", "weight_a", "weight_b")
     cases = [(student, row, str(rank)) for student in ("a", "b") for row, rank in enumerate(samples["rank"])]
     lines = [{"case": rank, "student": student, **measured(samples, row, student)} for student, row, rank in cases]
     frame = pd.DataFrame(lines)
@@ -107,4 +100,4 @@ def measure(results: Results, dataset: str, experiment: str = "ctrcl") -> Table:
     text = f"Where a soft label is wrong, the true class's mean probability rises from {before} to {after}."
     if frame["weight"].isna().all():
         text = "No pixel is wrong, so nothing is rectified."
-    return Table(frame, [shown.rename(columns=HEADS)], [], results.dataset(dataset).sentences(text))
+    return Table(frame, [shown.rename(columns=HEADS)], results.dataset(dataset).notes, text)
