@@ -1,4 +1,4 @@
-"""Soft labels: every exact property of CTRCL's rectification and of its alternatives, against loops and extreme logits."""
+"""Soft labels: every exact property of CTRCL's rectification and of the alternatives, by loops and extreme logits."""
 
 import math
 from itertools import combinations

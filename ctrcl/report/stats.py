@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 from scipy.stats import t as student_t
+from statsmodels.stats.multitest import multipletests
 
 MARGIN = 0.01  # DSC
 ROUNDING = 1e-9  # rows have six decimals
@@ -130,6 +131,6 @@ def judged(gaps: Iterable[Estimate]) -> list[tuple[float, str]]:
     """Holm's p of each of the comparisons that stand in one table, and its verdict by that p; NaN are not counted."""
     found = list(gaps)
     p = np.array([gap.p for gap in found])
-    order = np.argsort(p)[: np.isfinite(p).sum()]  # NaN come last
-    p[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)))
+    if (counted := np.isfinite(p)).any():
+        p[counted] = multipletests(p[counted], method="holm")[1]
     return [(float(one), gap.verdict(one)) for gap, one in zip(found, p, strict=True)]
