@@ -106,6 +106,8 @@ def test_nothing_is_computed_where_nothing_is_missing(copy, monkeypatch):
     monkeypatch.chdir(copy)
     settings = config.load()
     assert runs.Run(settings, "phantom-cardiac", settings.experiment("ctrcl")).left() == []
+    line = "import sys; from ctrcl.cli import app; app(standalone_mode=False); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", line, *RUN], cwd=copy, check=False).returncode == 0
 
 
 @pytest.mark.parametrize("part", ["weights/*/*/*/seed0-a.safetensors", "predictions/*/*/*/seed0-mae.csv"])

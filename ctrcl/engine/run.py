@@ -71,12 +71,11 @@ class Run:
     """One experiment on one data set, all seeds; sent to a worker as it is.
 
     Raises:
-        UserError: an unknown data set, wrong options, data that is not prepared, a teacher that is not trained.
+        UserError: an unknown data set, data that is not prepared, a teacher that is not trained.
     """
 
     def __init__(self, settings: Settings, dataset: str, experiment: Experiment):
         settings.size(dataset)
-        methods.options(experiment)
         self.settings, self.dataset, self.experiment = settings, dataset, experiment
         self.paths = RunPaths(settings.preset, dataset, experiment.name)
         self.teacher = RunPaths(settings.preset, dataset, experiment.teacher) if experiment.teacher else None
@@ -120,17 +119,22 @@ class Run:
         return plan.epochs * (plan.steps_per_epoch or images // min(plan.batch, images))
 
     def left(self) -> list[tuple[Any, ...]]:
-        """What is left to compute, as a function of this module and its arguments; delivers what is complete."""
+        """What is left to compute, as a function of this module and its arguments; delivers what is complete.
+
+        Where nothing is, it imports no torch.
+        """
         record = self._record()
         self.trained = record is not None
         if record is None:
             waiting = [k for k in self.experiment.seeds if not (self.folder(k) / "done.json").exists()]
             if waiting:
+                methods.options(self.experiment)
                 return [(train_seed, self, seed) for seed in waiting]
             self._deliver()
             return [(evaluate_run, self)]
         measured, rows, code = record.get("evaluation", {}), self.paths.cases, sha256(*files(MEASURES))
-        current = record.get("about") == methods.describe(self.experiment) and measured.get("code") == code
+        stated = {name: getattr(self.experiment, name) for name in ("label", "family", "fidelity")}
+        current = stated.items() <= record.get("about", {}).items() and measured.get("code") == code
         current = current and rows.exists() and measured.get("rows") == sha256(rows)
         return [] if current else [(evaluate_run, self)]
 
@@ -171,7 +175,7 @@ def train(settings: Settings, runs: Iterable[tuple[str, Experiment]]) -> None:
     """Train and evaluate what is missing of some runs, teachers first; resumes what was interrupted.
 
     Raises:
-        UserError: see `Run`; a loss that is not finite, a full disk. What was complete by then stays.
+        UserError: see `Run`; wrong options, a loss that is not finite, a full disk. What was complete by then stays.
     """
     wanted = list(runs)
     with workers(settings) as pool:
