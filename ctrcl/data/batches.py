@@ -62,9 +62,9 @@ class Batches:
         share: int = 0,
         shares: int = 1,
     ):
-        room = torch.cuda.mem_get_info(device)[0] / 3 if device.type == "cuda" else 0
+        limit = torch.cuda.mem_get_info(device)[0] / 3 if device.type == "cuda" else 0
         arrays = [torch.from_numpy(np.array(array("train"))) for array in (prepared.images, prepared.labels)]
-        self.images, self.labels = (array.to(device) if array.nbytes < room else array for array in arrays)
+        self.images, self.labels = (array.to(device) if array.nbytes < limit else array for array in arrays)
         self.size = min(size, len(self.images))
         self.augmentation, self.seed, self.device = augmentation, seed, device
         self.mine = slice(share, None, shares)

@@ -101,8 +101,8 @@ class Comparison:
         lines.append(f"conclusions (better, worse, undecided): {same} of {len(self.conclusions)} the same")
         changed = ("  {table}, " + where + ": {first}, now {second}").format_map
         lines += map(changed, self.changed.head(3).to_dict("records"))
-        more = f"; and {len(self.gaps) - 1} tables more" if len(self.gaps) > 1 else ""
-        return lines + [f"not compared: {gap}{more}" for gap in self.gaps[:1]]
+        number = f"{len(self.gaps)} tables or runs that are not complete in both"
+        return lines + [f"not compared: {number}; artifacts/ has the list"] * bool(self.gaps)
 
     def markdown(self) -> str:
         """The same and every number as a page in Markdown."""
