@@ -2,8 +2,8 @@
 
 import io
 import subprocess
-import tarfile
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -159,7 +159,7 @@ def _machine(place: Path) -> str:
 
 def published(revision: str, preset: str, folder: Path) -> Path:
     """`results/<preset>` of a git revision, unpacked below `folder`."""
-    command = ["git", "archive", revision, f"results/{preset}"]
+    command = ["git", "archive", "--format=zip", revision, f"results/{preset}"]
     try:
         archive = subprocess.run(command, capture_output=True, check=True).stdout
     except FileNotFoundError:
@@ -168,8 +168,8 @@ def published(revision: str, preset: str, folder: Path) -> Path:
         reason = " ".join(error.stderr.decode(errors="replace").split())
         where = f"results/{preset} of {revision!r}"
         raise UserError(f"{where} cannot be read: {reason}; name a commit or a folder") from None
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        tar.extractall(folder, filter="data")
+    with zipfile.ZipFile(io.BytesIO(archive)) as files:
+        files.extractall(folder)
     return folder / "results" / preset
 
 
