@@ -1,11 +1,14 @@
 """Shapes are checked in the losses; a test that takes `device` runs on the CPU and, where there is one, on a GPU."""
 
+import os
 import sys
 
 import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
+# two workers and the kernels and commands that they start share few cores: one thread each, before torch is imported
+os.environ["OMP_NUM_THREADS"] = "1"
 install_import_hook(["ctrcl.losses", "ctrcl.methods"], "shapes.checked")  # before anything imports them
 settings.register_profile("steady", deadline=None, derandomize=True)  # the same examples in every run
 settings.load_profile("steady")
