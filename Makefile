@@ -20,7 +20,7 @@ $(READY): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "ctrcl: no Python 3.11 to 3.13 with venv found; install one, or run make PYTHON=/path/to/python3.12" >&2; exit 2; }
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	test -x .venv/bin/uv || .venv/bin/python -m pip install --quiet "uv>=0.5"
-	uv pip sync --quiet --require-hashes requirements.lock
+	uv pip sync --quiet --require-hashes --compile-bytecode requirements.lock
 	uv pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
