@@ -35,9 +35,8 @@ def figure(results: Results, dataset: str, student: str) -> Drawing:
     samples, about = results.samples(dataset, "ctrcl", f"error_{student}"), results.dataset(dataset)
     panels = [_panels(sampled(samples, row, student), about.colours) for row in range(len(samples["rank"]))]
     title = f"{dataset}, ctrcl, student {student}"
-    return grid(panels, STEPS, samples["rank"], f"{title}: {ALT}", about, f"{title}, first seed; orange: wrong.", BAR)[
-        0
-    ]
+    note = f"{title}, first seed; orange: wrong."
+    return grid(panels, STEPS, samples["rank"], f"{title}: {ALT}", about, note, BAR)[0]
 
 
 def steps(
