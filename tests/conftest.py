@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -9,6 +10,7 @@ from jaxtyping import install_import_hook
 
 # two workers and the kernels and commands that they start share few cores: one thread each, before torch is imported
 os.environ["OMP_NUM_THREADS"] = "1"
+sys.path.append(str(Path(__file__).parent.parent / "notebooks/paper"))  # as a page finds figures/, in its folder
 install_import_hook(["ctrcl.losses", "ctrcl.methods"], "shapes.checked")  # before anything imports them
 settings.register_profile("steady", deadline=None, derandomize=True)  # the same examples in every run
 settings.load_profile("steady")

@@ -11,9 +11,8 @@ from numpy.testing import assert_allclose
 
 from ctrcl import io
 from ctrcl.io import UserError
-from ctrcl.report import claims, compare, stats
+from ctrcl.report import claims, compare, cost, stats
 from ctrcl.report import table as tables
-from ctrcl.report.figures import cost
 from ctrcl.report.results import Results
 
 DATASET = factory.DATASET

@@ -14,11 +14,11 @@ from ctrcl import io
 from ctrcl.engine import metrics
 from ctrcl.io import STUDENTS, UserError
 from ctrcl.losses.targets import reduce_to
-from ctrcl.report import plots, stats, style
+from ctrcl.report import overview, stats, style
 from ctrcl.report import table as tables
-from ctrcl.report.figures import categories, cost, feature_space, framework, overview, pictures, qualitative
-from ctrcl.report.figures import rectification as steps
+from ctrcl.report.cost import costs
 from ctrcl.report.results import DRAWN, Results
+from figures import categories, cost, feature_space, framework, pictures, plots, qualitative, rectification
 
 DATASET = factory.DATASET
 RNG = np.random.default_rng(3)
@@ -33,8 +33,8 @@ DRAWINGS = {
     "qualitative": lambda results: qualitative.figure(results, DATASET, "a"),
     "motivation": lambda results: qualitative.motivation(results, DATASET),
     "forest": lambda results: plots.forest(tables.main(results, DATASET)),
-    "cost": lambda results: cost.figure(cost.costs(results, DATASET)),
-    "rectification": lambda results: steps.figure(results, DATASET, "b"),
+    "cost": lambda results: cost.figure(costs(results, DATASET)),
+    "rectification": lambda results: rectification.figure(results, DATASET, "b"),
     "categories": lambda results: categories.figure(results, DATASET, "ctrcl"),
     "losses": lambda results: plots.losses(results, DATASET),
     "feature space": lambda results: feature_space.figure(results, DATASET),
@@ -181,13 +181,11 @@ def test_losses_show_each_term_where_it_is(results):
 
 def test_the_rectified_label_mixes_in_the_truth(results):
     samples = results.samples(DATASET, "ctrcl")
-    figure = steps.figure(results, DATASET, "a")
+    figure = rectification.figure(results, DATASET, "a")
     worst = [ax for ax in figure.axes if ax.images][18:27]  # the third row
     before, after = worst[2].images[-1].get_array(), worst[8].images[-1].get_array()
     error = samples["error_a"][2].T[::-1]
     weight = samples["weight_a"][2].astype(float).T[::-1]
-    shown = steps.steps(*steps.sampled(samples, 2, "a"), iter(["#000", "#111", "#222", "#333"]))
-    assert_allclose(shown.axes[8].images[0].get_array().T[::-1], after)  # the same steps of one case
     assert_allclose(after, weight * before + 1 - weight, atol=1e-6)
     assert (after[error] >= 7 / 8 - 0.01).all()
     assert_allclose(after[~error], before[~error])
@@ -195,7 +193,7 @@ def test_the_rectified_label_mixes_in_the_truth(results):
 
 def test_rectification_measures_what_the_maps_hold(results):
     samples = results.samples(DATASET, "ctrcl")
-    found = steps.measured(samples, 1, "a")
+    found = rectification.measured(samples, 1, "a")
     error, p = samples["error_a"][1], samples["probabilities_a"][1].astype(float)
     sums = dict.fromkeys(("before", "after", "weight"), 0.0)
     for y, x in np.argwhere(error):
@@ -207,7 +205,7 @@ def test_rectification_measures_what_the_maps_hold(results):
     for name, total in sums.items():
         assert_allclose(found[name], total / error.sum())
     assert_allclose(found["wrong"], error.mean())
-    table = steps.measure(results, DATASET)
+    table = rectification.measure(results, DATASET)
     assert f"{table.frame['before'].mean():.2f} to {table.frame['after'].mean():.2f}" in table.text
 
 
@@ -308,7 +306,7 @@ def test_a_row_of_costs_is_what_records_and_rows_hold(tmp_path):
     more = {"seconds": 92.25, "peak_mib": 900, "milliseconds": {"a": 3.5, "b": 4.5}}
     factory.edit_record(place, "ctrcl", lambda record: [seed.update(more) for seed in record["seeds"].values()])
     results = Results(place)
-    table = cost.costs(results, DATASET)
+    table = costs(results, DATASET)
     row = table.frame.set_index(["experiment", "student"]).loc[("ctrcl", "b")]
     assert (row["seconds"], row["peak_mib"], row["milliseconds"]) == (92.25, 900, 4.5)
     assert (row["parameters"], row["gflops"], row["baseline"]) == (3_500_000, 0.1, "alone")
@@ -327,7 +325,7 @@ def test_a_row_of_costs_is_what_records_and_rows_hold(tmp_path):
 def test_seconds_are_compared_where_as_many_seeds_trained_at_once(tmp_path):
     change = {"workers": 3}
     results = factory.opened(tmp_path, seeds=[0, 1, 2], change=lambda values: values["machine"].update(change))
-    frame = cost.costs(results, DATASET).frame
+    frame = costs(results, DATASET).frame
     assert (frame["relative"].isna() == (frame["experiment"] == "kd")).all()  # one seed, its baseline three
 
 
@@ -379,7 +377,7 @@ def test_a_win_is_a_difference_that_is_better(results):
 
 
 def test_unknown_names_are_refused(results):
-    for draw in (qualitative.figure, steps.figure):
+    for draw in (qualitative.figure, rectification.figure):
         with pytest.raises(UserError, match="_c"):
             draw(results, DATASET, "c")
     for ask in (overview.ranks, lambda results, name: tables.main(results, DATASET, name)):

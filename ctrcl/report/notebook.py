@@ -1,8 +1,8 @@
 """Notebooks of `notebooks/paper/` executed into `results/`, so that two executions give the same bytes.
 
-The committed notebook holds no outputs. papermill runs it with the preset and the data set as parameters, in the
-project's folder and with the interpreter that runs this; what differs from run to run or from machine to machine
-(times, random ids, versions, absolute paths) is then taken out.
+The committed notebook holds no outputs. papermill runs it with the preset and the data set as parameters, in its
+folder, as Jupyter does, and with the interpreter that runs this; what differs from run to run or from machine to
+machine (times, random ids, versions, absolute paths) is then taken out.
 """
 
 import os
@@ -29,7 +29,7 @@ USAGE = {"preset": "", "dataset": " DATASET", "table": " --table TABLE"}  # para
 
 
 def execute(name: str, preset: str, dataset: str | None, root: Path = Path("."), table: str | None = None) -> Path:
-    """Execute `notebooks/paper/<name>.ipynb` in the project's folder `root`; returns the path of the executed one.
+    """Execute `notebooks/paper/<name>.ipynb` of the project in `root`; returns the path of the executed one.
 
     Its parameters (a cell tagged `parameters`) are the preset and, where it has them, data set and table. No such
     notebook, a parameter too few or too many, or a cell that fails is a `UserError`.
@@ -48,22 +48,22 @@ def execute(name: str, preset: str, dataset: str | None, root: Path = Path("."),
         call = f"ctrcl notebook {name}{''.join(USAGE[key] for key in wanted)}"
         raise UserError(f"{source} takes {', '.join(wanted)}, not {', '.join(parameters)}; run `{call}`")
     target = root / "results" / preset / "notebooks" / f"{Page(name, dataset, table).stem}.ipynb"
-    write_text(target, nbformat.writes(run(source, parameters, root), version=4) + "\n")
+    write_text(target, nbformat.writes(run(source, parameters, root, root / PAPER), version=4) + "\n")
     return target
 
 
-def run(source: Path, parameters: dict[str, Any], root: Path = Path(".")) -> "NotebookNode":
-    """A notebook executed in `root` with the interpreter that runs this, its metadata stable; nothing is written."""
+def run(source: Path, parameters: dict[str, Any], root: Path = Path("."), folder: Path | None = None) -> "NotebookNode":
+    """A notebook executed in `folder`, by default `root`, its metadata stable; nothing is written."""
     import nbformat
 
-    with warnings.catch_warnings(action="ignore"), tempfile.TemporaryDirectory(prefix="ctrcl-") as folder:
+    with warnings.catch_warnings(action="ignore"), tempfile.TemporaryDirectory(prefix="ctrcl-") as own:
         from papermill import execute_notebook
         from papermill.exceptions import PapermillExecutionError
 
-        options: dict[str, Any] = {"kernel_manager_class": _kernel(Path(folder)), "coalesce_streams": True}
+        options: dict[str, Any] = {"kernel_manager_class": _kernel(Path(own)), "coalesce_streams": True}
         options |= {"shutdown_kernel": "immediate", "kernel_name": "python3", "progress_bar": sys.stderr.isatty()}
         try:
-            return stabilised(execute_notebook(source, None, parameters, cwd=root, **options), root)
+            return stabilised(execute_notebook(source, None, parameters, cwd=folder or root, **options), root)
         except PapermillExecutionError as error:
             sources = [cell.source for cell in nbformat.read(source, as_version=4).cells]
             number = f"cell {sources.index(error.source) + 1}" if error.source in sources else "the injected parameters"

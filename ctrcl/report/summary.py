@@ -8,8 +8,8 @@ from textwrap import fill
 from typing import NamedTuple
 
 from ctrcl.io import STUDENTS, UserError
+from ctrcl.report import cost, overview
 from ctrcl.report import table as tables
-from ctrcl.report.figures import cost, overview
 from ctrcl.report.rendering import Table, signed, spanned
 from ctrcl.report.results import Results
 

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from ctrcl.io import UserError
-from ctrcl.report.figures.pictures import SHARE, coloured, grid, picture
 from ctrcl.report.rendering import Table, percent
 from ctrcl.report.results import Results
 from ctrcl.report.style import Drawing, short
+from figures.pictures import SHARE, coloured, grid, picture
 
 SHARES = {"agree": "same class", "right_a": "a right", "right_b": "b right", "constant": "always one class"}
 Samples = dict[str, np.ndarray]

@@ -12,9 +12,9 @@ import numpy as np
 from scipy.ndimage import label
 
 from ctrcl.io import UserError
-from ctrcl.report.figures.pictures import ERRORS, cases, coloured, errors, grid, patches, picture
 from ctrcl.report.results import Results
 from ctrcl.report.style import Drawing, short
+from figures.pictures import ERRORS, cases, coloured, errors, grid, patches, picture
 
 MISPLACED = "#00FF00"
 KINDS = {"cnn": "CNN", "transformer": "Transformer"}

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import ListedColormap
 
-from ctrcl.report.figures.pictures import SHARE, WRONG, coloured, grid, picture
 from ctrcl.report.rendering import Table, percent, plain
 from ctrcl.report.results import Results
 from ctrcl.report.style import Drawing
+from figures.pictures import SHARE, WRONG, coloured, grid, picture
 
 FACTORS = ("alignment", "similarity", "certainty", "weight")
 STEPS = (
@@ -27,7 +27,7 @@ HEADS = {"wrong": "wrong pixels", "wrong_foreground": "of foreground", "before":
 MASK: Any = {"cmap": ListedColormap(["#EEEEEE", WRONG]), "vmin": 0, "vmax": 1}
 ALT = "image, truth, soft label, error mask, three factors, weight and rectified label."
 BAR = "probability\nor weight"
-Case = tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]  # the first four arguments of `steps`
+Case = tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]  # image, truth, soft label K H W, maps
 
 
 def figure(results: Results, dataset: str, student: str) -> Drawing:
@@ -37,19 +37,6 @@ def figure(results: Results, dataset: str, student: str) -> Drawing:
     title = f"{dataset}, ctrcl, student {student}"
     note = f"{title}, first seed; orange: wrong."
     return grid(panels, STEPS, samples["rank"], f"{title}: {ALT}", about, note, BAR)[0]
-
-
-def steps(
-    image: np.ndarray, truth: np.ndarray, p: np.ndarray, maps: dict[str, np.ndarray], colours: Iterable[str]
-) -> Drawing:
-    """Image, truth, soft label, error mask, the three factors, their product, and the rectified label.
-
-    Args:
-        image: H W or H W 3 in [0, 1]; truth: H W, class index; p: the soft label, K H W.
-        maps: `error`, `alignment`, `similarity`, `certainty`, `weight`, each H W.
-        colours: one a class, background first.
-    """
-    return grid([_panels((image, truth, p, maps), colours)], STEPS, [""], ALT, bar=BAR)[0]
 
 
 def _panels(case: Case, colours: Iterable[str]) -> list[list[Any]]:

@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from ctrcl.io import UserError
-from ctrcl.report.figures.categories import stages_of
-from ctrcl.report.figures.qualitative import KINDS
 from ctrcl.report.results import Results
 from ctrcl.report.style import OKABE_ITO, PAGE, STYLE, Drawing, drawing
+from figures.categories import stages_of
+from figures.qualitative import KINDS
 
 COLOURS = {"a": OKABE_ITO[4], "b": OKABE_ITO[1], "truth": "#777777", "arm": OKABE_ITO[5], "cpm": OKABE_ITO[3]}
 LEFTS, MIDDLE = (14, 23, 32, 41), 33  # of the stages; between the students

@@ -7,26 +7,16 @@ records hold them, and differ from run to run: they stand in this table and in n
 from operator import itemgetter
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import seaborn as sns
 
 from ctrcl.report import stats
 from ctrcl.report.rendering import DASH, Table, columns, plain
 from ctrcl.report.results import Results
-from ctrcl.report.style import LOOKS, PAGE, STYLE, Drawing, drawing
 from ctrcl.report.table import HEADS
 
 OTHER = "other methods"
 GROUPS = {"alone": "trained alone", "ctrcl": "CTRCL and its parts"}  # by method
-LOOK: Any = {
-    "hue": "trained by",
-    "palette": {"trained alone": LOOKS["alone"].colour, "CTRCL and its parts": LOOKS["ctrcl"].colour, OTHER: "#BBBBBB"},
-    "style": "kind",
-    "markers": {"cnn": "o", "transformer": "^"},
-}
-PANELS = {"parameters": "parameters (millions)", "gflops": "GFLOPs an image", "seconds": "training of one seed (s)"}
 PRINTED = HEADS | {
     "Parameters": lambda row: f"{row['parameters'] / 1e6:.2f} M",
     "GFLOPs": lambda row: plain(row["gflops"], 2),
@@ -73,22 +63,3 @@ def costs(results: Results, dataset: str) -> Table:
     at_once = f", up to {max(together.values())} seeds at once" if max(together.values()) > 1 else ""
     notes = [*results.dataset(dataset).notes, f"Measured on {devices}{at_once}. {NOTES[0]}", *NOTES[1:]]
     return Table(frame, [columns(frame, PRINTED)], notes, text)
-
-
-@mpl.rc_context(STYLE)
-def figure(table: Table) -> Drawing:
-    """DSC against parameters, GFLOPs and the time of training: a point per experiment and student."""
-    dataset = table.frame["dataset"].iloc[0]
-    alt = f"{dataset}: DSC of every experiment and student against {', '.join(PANELS)}; the table has the numbers."
-    drawn = drawing(PAGE, 3.1, alt)
-    axes = drawn.subplots(1, 3, sharey=True)
-    order = table.frame.sort_values("group", key=lambda c: c != OTHER, kind="stable")  # others lie behind
-    order = order.rename(columns={"group": "trained by"}).assign(parameters=order["parameters"] / 1e6)
-    for ax, (column, label) in zip(axes, PANELS.items(), strict=True):
-        sns.scatterplot(order, x=column, y="dsc", s=30, ax=ax, legend="auto" if ax is axes[0] else False, **LOOK)
-        ax.set(xlabel=label, xlim=(0, 1.06 * order[column].max()), ylabel="DSC (0 to 1)")
-    handles, labels = axes[0].get_legend_handles_labels()
-    axes[0].get_legend().remove()
-    drawn.legend(handles, labels, loc="outside upper center", ncols=len(handles), handletextpad=0.1)
-    drawn.below(f"{dataset}: a point an experiment and student.", table.notes)
-    return drawn
