@@ -1,5 +1,6 @@
 """Shapes are checked in the losses; a test that takes `device` runs on the CPU and, where there is one, on a GPU."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -19,6 +20,11 @@ settings.load_profile("steady")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, so that two workers end together."""
     items.sort(key=lambda item: item.path.stem not in ("test_pipeline", "test_runs"))
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now is garbage never: statsmodels collects garbage at every correction."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

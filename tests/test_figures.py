@@ -50,10 +50,11 @@ def words(figure) -> str:
 @pytest.mark.parametrize("name", DRAWINGS)
 def test_the_same_results_give_the_same_bytes(results, name):
     once, twice = (DRAWINGS[name](results) for _ in range(2))
-    png, pdf = once.encoded("png"), once.encoded("pdf")
-    assert (twice.encoded("png"), twice.encoded("pdf")) == (png, pdf)
-    assert b"Software" not in png[:200]
-    assert b"CreationDate" not in pdf
+    kind = "pdf" if name == "forest" else "png"
+    found = once.encoded(kind)
+    assert twice.encoded(kind) == found
+    assert b"Software" not in found[:200]
+    assert b"CreationDate" not in found
     if name != "framework":  # that one shows no data
         assert DRAWN in words(once)
         assert DATASET in once.alt
