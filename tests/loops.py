@@ -20,6 +20,10 @@ def soft_divergence(q: list[float], p: list[float], temperature: float = 1.0) ->
     return divergence(softmax_of(q, temperature), softmax_of(p, temperature))
 
 
+def crossentropy_of(z: list[float], y: int) -> float:
+    return max(z) - z[y] + math.log(sum(math.exp(v - max(z)) for v in z))
+
+
 def counted_pixels(y: Tensor) -> list[list[int]]:
     return (y != 255).nonzero().tolist()
 
