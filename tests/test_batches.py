@@ -50,20 +50,6 @@ def test_without_augmentation_a_batch_is_the_standardised_images(prepared):
     assert torch.equal(target, torch.from_numpy(np.array(prepared.labels("train"))).long()[order])
 
 
-def test_colour_images_are_standardised_by_channel():
-    grey = torch.tensor(MEAN).reshape(1, 3, 1, 1).expand(1, 3, 2, 2)
-    torch.testing.assert_close(standardised(grey), torch.zeros(1, 3, 2, 2))
-
-
-def test_pixels_from_outside_are_ignored_and_only_these():
-    label = torch.ones(1, 32, 32, dtype=torch.long)
-    drawn = draw(1, STILL, generator(0))
-    drawn[:, 0] = drawn[:, 4] = 2.0  # zoom out: the image fills the middle half
-    _, target = augment(label[:, None].float(), label, drawn)
-    assert (target[0, 8:24, 8:24] == 1).all()
-    assert (target == IGNORE).sum() == 32 * 32 - 16 * 16
-
-
 @pytest.mark.parametrize("augmentation", [LIVELY, BENT], ids=["affine", "bent"])
 def test_a_batch_depends_on_seed_and_step_alone(prepared, augmentation):
     fresh, used = (Batches(prepared, 5, augmentation, 7, CPU) for _ in range(2))
