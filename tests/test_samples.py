@@ -102,12 +102,6 @@ def test_a_class_centre_is_the_mean_over_its_share_of_each_position():
     assert found[:, 2].isnan().all()
 
 
-def test_where_a_position_is_of_one_class_the_centre_is_the_plain_mean():
-    features = torch.arange(8.0).reshape(1, 2, 2, 2)
-    target = torch.tensor([[0, 0], [1, 1]]).repeat_interleave(4, 0).repeat_interleave(4, 1)[None]
-    assert_allclose(samples.centres(features, target, 2)[0], [[0.5, 4.5], [2.5, 6.5]])
-
-
 def test_both_students_embeddings_are_projected_together(kept):
     """Each in its own components, they could not be compared: distances between the students would be lost."""
     rng = np.random.default_rng(0)
