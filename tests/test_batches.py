@@ -65,12 +65,6 @@ def test_every_image_of_every_step_and_seed_is_bent_and_blurred_by_noise_of_its_
     assert len(torch.unique(torch.cat(drawn).flatten(1).sign(), dim=0)) == 4 * 5
 
 
-def test_every_image_is_seen_once_in_a_pass(prepared):
-    plain = Batches(prepared, 6, STILL, 0, CPU)
-    seen = torch.cat([plain.at(step)[0] for step in range(4)])
-    assert len(torch.unique(seen.flatten(1), dim=0)) == 24
-
-
 @pytest.mark.parametrize(("augmentation", "shares"), [(LIVELY, 2), (BENT, 3)], ids=["affine", "bent"])
 def test_devices_share_a_batch_without_overlap(prepared, augmentation, shares):
     whole = Batches(prepared, 6, augmentation, 0, CPU).at(3)

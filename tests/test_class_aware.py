@@ -124,12 +124,6 @@ def moved(seen: Perception, device: str) -> Perception:
 
 
 @each_variant
-def test_students_who_perceive_alike_have_nothing_to_align(variant):
-    seen = see(variant, features(), target())
-    assert cfcl([seen], [seen], target(), variant).alignment.item() == pytest.approx(0, abs=1e-12)
-
-
-@each_variant
 def test_a_batch_that_is_ignored_costs_nothing(variant):
     y, feature = torch.full((3, 8, 8), 255), features().requires_grad_()
     terms = cfcl([see(variant, feature, y)], [see(variant, features(seed=1), y)], y, variant)

@@ -156,7 +156,7 @@ def test_distances_equal_monai():
         warnings.simplefilter("ignore")
         import torch
         from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
-    for one, other, spacing in random_pairs(200):
+    for one, other, spacing in random_pairs(80):
         found = surface_distances(one, other, spacing)
         tensors = [torch.from_numpy(mask)[None, None].float() for mask in (one, other)]
         with warnings.catch_warnings():

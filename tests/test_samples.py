@@ -63,10 +63,15 @@ def test_best_median_and_worst_of_training_alone_are_kept(kept):
         assert arrays["rank"].tolist() == ["best", "median", "worst"]
 
 
-def test_a_slice_is_the_one_with_the_largest_foreground(kept):
+def test_a_slice_is_the_one_with_the_largest_foreground(kept, tmp_path):
+    smoke.discs(tmp_path / "discs", 32)
+    labels = np.load(tmp_path / "discs/test.labels.npy").reshape(3, 4, 32, 32)
     arrays = kept["alone"]
-    assert set(arrays["slice"]) <= {0, 1, 2, 3}
-    assert arrays["truth"].shape == arrays["image"][:, 0].shape == (3, 32, 32)
+    for case, number, truth in zip(arrays["case"], arrays["slice"], arrays["truth"], strict=True):
+        planes = labels[int(case[-1])]
+        assert number == (planes > 0).sum((1, 2)).argmax()
+        assert np.array_equal(truth, planes[number])
+    assert arrays["image"].shape == (3, 1, 32, 32)
 
 
 def test_vectors_are_kept_of_every_seed_and_test_case(kept):

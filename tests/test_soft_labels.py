@@ -64,10 +64,10 @@ def slack(students: list[Tensor]) -> float:
     return 8 * torch.finfo(students[0].dtype).eps * max(1.0, *(z.abs().max().item() for z in students))
 
 
-def in_regime(regime: str, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+def in_regime(regime: str) -> tuple[Tensor, Tensor]:
     """Logits of this regime for the fixed target."""
     _, y = drawn_batch()
-    return logits_in(regime, y, 4, dtype, torch.Generator().manual_seed(1)), y
+    return logits_in(regime, y, 4, torch.float64, torch.Generator().manual_seed(1)), y
 
 
 # --- what a student offers ----------------------------------------------------------------------------------------
@@ -193,14 +193,6 @@ def test_an_ignored_pixel_takes_part_nowhere(case):
     assert all(torch.equal(a, b) for a, b in zip(found, other, strict=True))
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
-def test_classes_that_tie_are_predicted_as_the_first(dtype):
-    found = rectify(torch.zeros(1, 2, 1, 2, dtype=dtype), torch.tensor([[[0, 1]]]))
-    assert found.error.tolist() == [[[False, True]]]
-    assert_close(found.weight, torch.tensor([[[1.0, 0.25]]], dtype=dtype))  # the bound, reached
-    assert_close(found.label[0, 1, 0], torch.tensor([0.5, 0.875], dtype=dtype))
-
-
 def test_a_class_that_is_ruled_out_costs_no_nan():
     z = torch.tensor([[0.0, -math.inf, 1.0], [2.0, -math.inf, 1.0]]).T.reshape(1, 3, 1, 2)
     for target in (0, 1, 2):
@@ -287,13 +279,6 @@ def general_weights_by_loops(students: list[Tensor], y: Tensor) -> list[float]:
     return (weights / weights.sum()).tolist()
 
 
-def general_weights(students: list[Tensor], y: Tensor) -> Tensor:
-    """Read out of the label by least squares."""
-    p = torch.stack([z.double().softmax(1).flatten() for z in students], 1)
-    label = kdcl_general(students, y).double().softmax(1).flatten()
-    return torch.linalg.lstsq(p, label.unsqueeze(1)).solution.squeeze(1)
-
-
 JOINTS = {"naive": kdcl_naive, "minlogit": kdcl_minlogit, "linear": kdcl_linear, "general": kdcl_general}
 each_joint = pytest.mark.parametrize("joint", JOINTS.values(), ids=JOINTS)
 
@@ -320,7 +305,6 @@ def test_the_joint_logits_are_the_formula_pixel_by_pixel(device, joint, loop, nu
 def test_the_general_weights_are_the_closed_form(device, number):
     students, y = drawn_students(number)
     expected = general_weights_by_loops(students, y)
-    assert general_weights(students, y).tolist() == pytest.approx(expected, abs=1e-5)
     mixed = sum(w * z.softmax(1) for w, z in zip(expected, students, strict=True))
     found = kdcl_general([z.to(device) for z in students], y.to(device)).cpu()
     assert_close(found.exp(), mixed, atol=1e-5, rtol=0)
@@ -420,12 +404,10 @@ each = pytest.mark.parametrize("label", ALL.values(), ids=ALL)
 
 
 @each
-@pytest.mark.parametrize("dtype", [*FLOATS, *HALVES])
-@pytest.mark.parametrize("regime", REGIMES)
-def test_every_label_keeps_its_dtype_and_is_finite(label, dtype, regime):
-    z, y = in_regime(regime, dtype)
-    found = label(z, y)
-    assert found.dtype == dtype
+@given(case=logits_and_target((*FLOATS, *HALVES)))
+def test_every_label_keeps_its_dtype_and_is_finite(label, case):
+    found = label(*case)
+    assert found.dtype == case[0].dtype
     assert bool(torch.isfinite(found).all())
 
 
@@ -451,14 +433,6 @@ def test_a_label_of_an_image_is_that_of_a_batch_of_one_of_small_integers_and_of_
         assert_close(one, label(z, y)[:1])
     assert_close(label(z[:1], y[:1].to(torch.uint8)), one)
     assert_close(label(z[:1].unsqueeze(-1), y[:1].unsqueeze(-1)), one.unsqueeze(-1))
-
-
-@each
-@pytest.mark.parametrize("ignored", [0.0, 1.0])
-def test_a_batch_of_one_class_or_of_none_is_as_good_as_any(label, ignored):
-    z, _ = drawn_batch()
-    y = torch.full((3, 5, 4), 255 if ignored else 2)
-    assert bool(torch.isfinite(label(z, y)).all())
 
 
 # --- who teaches --------------------------------------------------------------------------------------------------
