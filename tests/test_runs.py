@@ -21,6 +21,7 @@ from ctrcl.io import COLUMNS, UserError, read_json, write_json
 
 LONG = ["training.epochs=3", "training.steps_per_epoch=10", "machine.checkpoint_seconds=0.2"]
 RUN = ("train", "phantom-cardiac", "ctrcl")
+ROWS_AND_RECORD = [("cases", "csv"), ("runs", "json")]
 PREDICTED = ["predictions/*/*/*/seed0-mae.csv", "predictions/*/*/*/seed0-b.npz"]
 
 
@@ -80,28 +81,21 @@ def copy(whole, tmp_path):
     return Path(shutil.copytree(whole, tmp_path / "copy", symlinks=True))
 
 
-def test_what_is_trained_already_is_only_evaluated_anew(whole, copy, capsys):
-    """As after a change of the metrics: DVC has removed the rows, and weights and label maps are still there."""
-    (copy / "results/smoke/cases/phantom-cardiac/ctrcl.csv").unlink()
+@pytest.mark.parametrize("lost", ["rows", "a digit", "evaluation"])
+def test_what_is_trained_already_is_only_evaluated_anew(whole, copy, lost, capsys):
+    """As after a change of the metrics, when DVC has removed the rows; after an edit; after an early end."""
+    rows, path = (copy / f"results/smoke/{part}/phantom-cardiac/ctrcl.{end}" for part, end in ROWS_AND_RECORD)
+    record = read_json(path)
+    if lost == "rows":
+        rows.unlink()
+    elif lost == "a digit":
+        rows.write_text(rows.read_text().replace("0.", "1.", 1))
+    else:
+        write_json(path, {key: record[key] for key in record.keys() - {"about", "dataset", "evaluation"}})
     train(copy)
     assert "trained already" in capsys.readouterr().err
     assert outputs(copy) == outputs(whole)
-
-
-def test_a_run_that_ended_before_its_evaluation_is_evaluated(whole, copy):
-    path = copy / "results/smoke/runs/phantom-cardiac/ctrcl.json"
-    record = read_json(path)
-    write_json(path, {name: value for name, value in record.items() if name not in ("about", "dataset", "evaluation")})
-    train(copy)
-    assert outputs(copy) == outputs(whole)
     assert read_json(path) == record
-
-
-def test_rows_that_were_changed_are_computed_again_from_the_label_maps(whole, copy):
-    path = copy / "results/smoke/cases/phantom-cardiac/ctrcl.csv"
-    path.write_text(path.read_text().replace("0.", "1.", 1))
-    train(copy)
-    assert outputs(copy) == outputs(whole)
 
 
 def test_nothing_is_computed_where_nothing_is_missing(copy, monkeypatch):
