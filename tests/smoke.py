@@ -28,20 +28,20 @@ def project(folder: Path, overrides: list[str] | None = None) -> config.Settings
     return chosen
 
 
-def discs(target: Path, size: int, classes: int = 4) -> None:
+def discs(target: Path, size: int) -> None:
     """Prepared arrays of noisy volumes whose classes are concentric discs at random places."""
     rng = np.random.default_rng(0)
     target.mkdir(parents=True)
     cases: dict[str, list] = {}
-    names = ["background", "right ventricle", "myocardium", "left ventricle"][:classes]
+    names = ["background", "right ventricle", "myocardium", "left ventricle"]
     for part, count in (("train", 6), ("validation", 2), ("test", 3)):
         labels = np.zeros((count * 4, size, size), np.uint8)
         for plane in labels:
             centre, radius = rng.uniform(0.3, 0.7, 2) * size, rng.uniform(0.2, 0.3) * size
             away = np.hypot(*(np.indices(plane.shape) - centre[:, None, None]))
-            for k in range(1, classes):
-                plane[away < radius * (classes - k) / (classes - 1)] = k
-        images = (labels / classes + rng.normal(0, 0.1, labels.shape)).clip(0, 1).astype(np.float16)
+            for k in (1, 2, 3):
+                plane[away < radius * (4 - k) / 3] = k
+        images = (labels / 4 + rng.normal(0, 0.1, labels.shape)).clip(0, 1).astype(np.float16)
         np.save(target / f"{part}.images.npy", images[:, None])
         np.save(target / f"{part}.labels.npy", labels)
         if part == "test":

@@ -50,20 +50,6 @@ def test_without_augmentation_a_batch_is_the_standardised_images(prepared):
     assert torch.equal(target, torch.from_numpy(np.array(prepared.labels("train"))).long()[order])
 
 
-def test_colour_images_are_standardised_by_channel():
-    grey = torch.tensor(MEAN).reshape(1, 3, 1, 1).expand(1, 3, 2, 2)
-    torch.testing.assert_close(standardised(grey), torch.zeros(1, 3, 2, 2))
-
-
-def test_pixels_from_outside_are_ignored_and_only_these():
-    label = torch.ones(1, 32, 32, dtype=torch.long)
-    drawn = draw(1, STILL, generator(0))
-    drawn[:, 0] = drawn[:, 4] = 2.0  # zoom out: the image fills the middle half
-    _, target = augment(label[:, None].float(), label, drawn)
-    assert (target[0, 8:24, 8:24] == 1).all()
-    assert (target == IGNORE).sum() == 32 * 32 - 16 * 16
-
-
 @pytest.mark.parametrize("augmentation", [LIVELY, BENT], ids=["affine", "bent"])
 def test_a_batch_depends_on_seed_and_step_alone(prepared, augmentation):
     fresh, used = (Batches(prepared, 5, augmentation, 7, CPU) for _ in range(2))
@@ -77,12 +63,6 @@ def test_a_batch_depends_on_seed_and_step_alone(prepared, augmentation):
 def test_every_image_of_every_step_and_seed_is_bent_and_blurred_by_noise_of_its_own(prepared, name):
     drawn = [getattr(Batches(prepared, 5, BENT, seed, CPU), name)(step) for seed in (7, 8) for step in (9, 10)]
     assert len(torch.unique(torch.cat(drawn).flatten(1).sign(), dim=0)) == 4 * 5
-
-
-def test_every_image_is_seen_once_in_a_pass(prepared):
-    plain = Batches(prepared, 6, STILL, 0, CPU)
-    seen = torch.cat([plain.at(step)[0] for step in range(4)])
-    assert len(torch.unique(seen.flatten(1), dim=0)) == 24
 
 
 @pytest.mark.parametrize(("augmentation", "shares"), [(LIVELY, 2), (BENT, 3)], ids=["affine", "bent"])

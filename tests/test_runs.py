@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import combinations
 from pathlib import Path
 
 import pandas as pd
@@ -18,8 +19,10 @@ from ctrcl import config
 from ctrcl.engine import run as runs
 from ctrcl.io import COLUMNS, UserError, read_json, write_json
 
-LONG = ["training.epochs=3", "training.steps_per_epoch=15", "machine.checkpoint_seconds=0.2"]
+LONG = ["training.epochs=3", "training.steps_per_epoch=10", "machine.checkpoint_seconds=0.2"]
 RUN = ("train", "phantom-cardiac", "ctrcl")
+ROWS_AND_RECORD = [("cases", "csv"), ("runs", "json")]
+PREDICTED = ["predictions/*/*/*/seed0-mae.csv", "predictions/*/*/*/seed0-b.npz"]
 
 
 def outputs(folder: Path) -> dict[str, bytes]:
@@ -78,28 +81,21 @@ def copy(whole, tmp_path):
     return Path(shutil.copytree(whole, tmp_path / "copy", symlinks=True))
 
 
-def test_what_is_trained_already_is_only_evaluated_anew(whole, copy, capsys):
-    """As after a change of the metrics: DVC has removed the rows, and weights and label maps are still there."""
-    (copy / "results/smoke/cases/phantom-cardiac/ctrcl.csv").unlink()
+@pytest.mark.parametrize("lost", ["rows", "a digit", "evaluation"])
+def test_what_is_trained_already_is_only_evaluated_anew(whole, copy, lost, capsys):
+    """As after a change of the metrics, when DVC has removed the rows; after an edit; after an early end."""
+    rows, path = (copy / f"results/smoke/{part}/phantom-cardiac/ctrcl.{end}" for part, end in ROWS_AND_RECORD)
+    record = read_json(path)
+    if lost == "rows":
+        rows.unlink()
+    elif lost == "a digit":
+        rows.write_text(rows.read_text().replace("0.", "1.", 1))
+    else:
+        write_json(path, {key: record[key] for key in record.keys() - {"about", "dataset", "evaluation"}})
     train(copy)
     assert "trained already" in capsys.readouterr().err
     assert outputs(copy) == outputs(whole)
-
-
-def test_a_run_that_ended_before_its_evaluation_is_evaluated(whole, copy):
-    path = copy / "results/smoke/runs/phantom-cardiac/ctrcl.json"
-    record = read_json(path)
-    write_json(path, {name: value for name, value in record.items() if name not in ("about", "dataset", "evaluation")})
-    train(copy)
-    assert outputs(copy) == outputs(whole)
     assert read_json(path) == record
-
-
-def test_rows_that_were_changed_are_computed_again_from_the_label_maps(whole, copy):
-    path = copy / "results/smoke/cases/phantom-cardiac/ctrcl.csv"
-    path.write_text(path.read_text().replace("0.", "1.", 1))
-    train(copy)
-    assert outputs(copy) == outputs(whole)
 
 
 def test_nothing_is_computed_where_nothing_is_missing(copy, monkeypatch):
@@ -110,13 +106,15 @@ def test_nothing_is_computed_where_nothing_is_missing(copy, monkeypatch):
     assert subprocess.run([sys.executable, "-c", line, *RUN], cwd=copy, check=False).returncode == 0
 
 
-@pytest.mark.parametrize("part", ["weights/*/*/*/seed0-a.safetensors", "predictions/*/*/*/seed0-mae.csv"])
-def test_what_is_damaged_is_trained_again(whole, copy, part, capsys):
-    (path,) = (copy / "artifacts").glob(part)
+@pytest.mark.parametrize("name", ["weights/*/*/*/seed0-a.safetensors", *PREDICTED])
+def test_what_is_damaged_is_not_evaluated_but_trained_again(copy, name, monkeypatch):
+    (path,) = (copy / "artifacts").glob(name)
     path.write_bytes(path.read_bytes()[:-9])
-    train(copy)
-    assert "trained already" not in capsys.readouterr().err
-    assert outputs(copy) == outputs(whole)
+    monkeypatch.chdir(copy)
+    settings, before = config.load(), outputs(copy)
+    jobs = runs.Run(settings, "phantom-cardiac", settings.experiment("ctrcl")).left()
+    assert [job[0] for job in jobs] == [runs.train_seed]
+    assert outputs(copy) == before
 
 
 def test_mae_is_that_of_the_probabilities_on_the_original_grid(whole, monkeypatch):
@@ -159,16 +157,6 @@ def test_label_maps_that_cannot_be_read_are_named(copy, monkeypatch):
         evaluation.evaluate(places.predictions, Prepared(places.prepared), about, students)
 
 
-def test_label_maps_that_the_run_did_not_leave_are_not_evaluated(copy, monkeypatch):
-    (path,) = (copy / "artifacts/predictions").glob("*/*/*/seed0-b.npz")
-    path.write_bytes(path.read_bytes()[:100])
-    monkeypatch.chdir(copy)
-    settings, before = config.load(), outputs(copy)
-    jobs = runs.Run(settings, "phantom-cardiac", settings.experiment("ctrcl")).left()
-    assert [job[0] for job in jobs] == [runs.train_seed]
-    assert outputs(copy) == before
-
-
 def test_provenance_names_settings_data_code_versions_and_cost(whole):
     record = read_json(whole / "results/smoke/runs/phantom-cardiac/ctrcl.json")
     assert record["identity"]["experiment"]["training"]["epochs"] == 3
@@ -188,24 +176,16 @@ def key(folder, experiment="ctrcl"):
         return runs.Run(settings, "phantom-cardiac", settings.experiment(experiment)).key
 
 
-@pytest.mark.parametrize("change", ["training.epochs=4", "machine.threads=2", "experiments.ctrcl.alpha=2"])
-def test_another_setting_is_another_run(tmp_path, change):
-    (tmp_path / "one").mkdir(), (tmp_path / "other").mkdir()
-    smoke.project(tmp_path / "one")
-    smoke.project(tmp_path / "other", [("+" if "alpha" in change else "") + change])
-    assert key(tmp_path / "one") != key(tmp_path / "other")
-
-
-def test_other_data_are_another_run(tmp_path):
-    smoke.project(tmp_path)
-    before, (manifest,) = key(tmp_path), tmp_path.glob("artifacts/prepared/*/*/manifest.json")
+def test_another_setting_name_or_data_is_another_run(tmp_path):
+    changes = [[], ["training.epochs=4"], ["machine.threads=2"], ["+experiments.ctrcl.alpha=2"]]
+    folders = [tmp_path / str(number) for number in range(len(changes) + 1)]
+    for folder, overrides in zip(folders, [*changes, ["+experiments.twin={method: ctrcl}"]], strict=True):
+        folder.mkdir()
+        smoke.project(folder, overrides)
+    keys = [*map(key, folders[:-1]), key(folders[-1], "twin")]
+    (manifest,) = folders[0].glob("artifacts/prepared/*/*/manifest.json")
     manifest.write_text(manifest.read_text() + " ")
-    assert key(tmp_path) != before
-
-
-def test_equal_options_under_another_name_are_another_run(tmp_path):
-    smoke.project(tmp_path, ["+experiments.twin={method: ctrcl}"])
-    assert key(tmp_path) != key(tmp_path, "twin")
+    assert all(one != other for one, other in combinations([*keys, key(folders[0])], 2))
 
 
 def test_a_seed_that_another_process_works_on_is_refused(tmp_path, monkeypatch):

@@ -63,20 +63,6 @@ def test_a_perfect_prediction_costs_nothing_absent_classes_included():
     assert cross_entropy(1e4 * p, y).item() == 0
 
 
-def test_one_pixel_missed_costs_its_class_whole():
-    y = torch.zeros(1, 2, 2, dtype=torch.long)
-    y[0, 0, 0] = 1
-    p = torch.stack([torch.ones(1, 2, 2), torch.zeros(1, 2, 2)], 1).double()
-    assert dice(p, y).item() == pytest.approx(((1 - 6 / 7) + 1) / 2, abs=1e-5)
-
-
-def test_dice_counts_the_whole_batch_at_once():
-    z, y = drawn_batch()
-    image = dice(z.softmax(1), y)
-    wide = [z.softmax(1).transpose(0, 1).reshape(1, 4, -1, 1), y.reshape(1, -1, 1)]  # one image that holds all pixels
-    assert_close(dice(*wide), image)
-
-
 @pytest.mark.parametrize("ignored", [0.0, 0.3])
 def test_cross_entropy_is_torchs(device, ignored):
     z, y = drawn_batch(ignored=ignored)

@@ -81,7 +81,7 @@ def test_the_error_is_that_of_the_units_means_and_of_the_seeds_means(table):
 
 @pytest.mark.parametrize("units", [20, 60])
 def test_intervals_over_units_and_seeds_cover_what_they_say(units):
-    hits, trials = 0, 3000
+    hits, trials = 0, 1500
     for drawn in range(trials):
         low, high = stats.estimate(cells(units, 3, drawn)).interval()
         hits += low < 0 < high

@@ -1,7 +1,6 @@
 """Frozen teachers: trained by their own stage, checked again before anybody learns from them."""
 
 import contextlib
-import shutil
 
 import pytest
 import smoke
@@ -107,15 +106,6 @@ def test_methods_that_draw_or_remember_resume_to_the_same_weights(project, monke
         if paths[0].exists():
             assert paths[0].read_bytes() == paths[1].read_bytes()
     assert (whole.folder / "curves.csv").read_bytes() == (cut.folder / "curves.csv").read_bytes()
-
-
-def test_pupils_are_trained_the_same_twice(project, monkeypatch):
-    place = paths_of(project, "kd", monkeypatch)
-    first, before = place.cases.read_bytes(), place.checksums()
-    shutil.rmtree(place.weights)
-    runs.train(project[1], [(DATASET, project[1].experiment("kd"))])
-    assert place.cases.read_bytes() == first
-    assert place.checksums() == before
 
 
 @pytest.mark.parametrize(
