@@ -3,7 +3,6 @@
 Errors are one line (what, where, what to do) and exit code 2.
 """
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +23,7 @@ data = typer.Typer(help="Data sets: list, import, verify.", no_args_is_help=True
 app.add_typer(data, name="data")
 results = typer.Typer(help="Results: verify, compare.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(results, name="results")
+INTERRUPTED = 130  # what typer answers to Ctrl-C
 Dataset = Annotated[str, typer.Argument(help="a data set of this preset, e.g. phantom-cardiac")]
 Experiment = Annotated[str, typer.Argument(help="an experiment of params.yaml, e.g. ctrcl")]
 
@@ -31,33 +31,23 @@ Experiment = Annotated[str, typer.Argument(help="an experiment of params.yaml, e
 def main() -> None:
     """Entry point: a `UserError` becomes one line and exit code 2."""
     try:
-        sys.exit(_run())
-    except BrokenPipeError:  # `ctrcl ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-
-
-def _run() -> int:
-    """Run the command; the exit code."""
-    try:
-        return typer.main.get_command(app)(standalone_mode=False) or 0
+        code = typer.main.get_command(app)(standalone_mode=False) or 0
     except UserError as error:
-        return _fail(str(error))
-    except KeyboardInterrupt:
-        print("ctrcl: interrupted; run the same command again to go on from the last checkpoint", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        raise
+        code = _fail(str(error))
     except OSError as error:
-        return _fail(advised(error))
+        code = _fail(advised(error))
     except Exception as error:
         message = getattr(error, "format_message", None)  # a usage error of the click that typer brings
         if message is None:
             raise
-        if type(error).__name__ != "NoArgsIsHelpError":
-            return _fail(f"{message()} See `ctrcl --help`.")
-        print(message())
-        return 2
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(message())
+            code = 2
+        else:
+            code = _fail(f"{message()} See `ctrcl --help`.")
+    if code == INTERRUPTED:
+        print("ctrcl: interrupted; run the same command again to go on from the last checkpoint", file=sys.stderr)
+    sys.exit(code)
 
 
 def _fail(message: str) -> int:
