@@ -213,11 +213,9 @@ class Settings(Strict):
 
     def listed(self, table: str, dataset: str) -> list[str]:
         """The experiments of a table on a data set, in order; an unknown table or data set is a `UserError`."""
-        rows = self._table(table)
+        rows, preset = self._table(table), self.preset
         if not rows.get(dataset):
-            raise UserError(
-                f"table {table} of preset {self.preset} has no data set {dataset!r}; it has: {', '.join(rows)}"
-            )
+            raise UserError(f"table {table} of preset {preset} has no data set {dataset!r}; it has: {', '.join(rows)}")
         return rows[dataset]
 
     def _table(self, name: str) -> dict[str, list[str]]:
@@ -323,8 +321,5 @@ def compose(preset: str, overrides: list[str] | None = None) -> dict[str, Any]:
             values: Any = OmegaConf.to_container(hydra_compose(preset, overrides or []), resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(f"{CONF}/{preset}.yaml: {' '.join(str(error).split())[:300]}") from None
-    tables = values.get("tables")
-    if not isinstance(tables, dict) or not all(isinstance(rows, dict) for rows in tables.values()):
-        raise UserError(f"{CONF}/{preset}.yaml: `tables` must map tables to data sets to lists of experiments")
     values.pop("shared", None)  # names for what several experiments or tables have in common, filled in by now
     return values

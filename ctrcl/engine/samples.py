@@ -58,10 +58,7 @@ def chosen(alone: pd.DataFrame) -> pd.DataFrame:
 
 def collect(settings: Settings, dataset: str) -> None:
     """Write the samples of every experiment of the main table on a data set, all files or none."""
-    settings.size(dataset)
-    experiments = settings.tables.get("main", {}).get(dataset)
-    if not experiments or "alone" not in experiments:
-        raise UserError(f"tables.main.{dataset} of params.yaml must list `alone`: the cases are chosen by it")
+    experiments = settings.listed("main", dataset)
     torch.set_num_threads(settings.machine.threads)
     rows = RunPaths(settings.preset, dataset, "alone").cases
     if not rows.exists():

@@ -72,14 +72,8 @@ def describe(experiment: Experiment) -> dict[str, str]:
     """What a record says of an experiment: label, family, fidelity, citation, equation and loss balance."""
     method, chosen = get(experiment.method), options(experiment)
     values = {key: f"{v:g}" if isinstance(v, float) else v for key, v in chosen.model_dump().items()}
-    return {
-        "label": experiment.label,
-        "family": experiment.family,
-        "fidelity": experiment.fidelity,
-        "citation": method.citation,
-        "equation": method.equation.format(**values),
-        "balance": experiment.balance,
-    }
+    stated = experiment.model_dump(include={"label", "family", "fidelity", "balance"})
+    return stated | {"citation": method.citation, "equation": method.equation.format(**values)}
 
 
 def build(experiment: Experiment, shape: "Shape") -> "Objective":
