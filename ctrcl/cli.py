@@ -111,9 +111,7 @@ def data_verify(name: str) -> None:
 
 
 @results.command("verify")
-def results_verify(
-    preset: Annotated[str | None, typer.Argument(help="a preset that has results; none: the one in force")] = None,
-) -> None:
+def results_verify(preset: Annotated[str | None, typer.Argument(help="none: the one in force")] = None) -> None:
     """Recompute every table from its rows; name what is missing, left over, edited or without provenance."""
     from ctrcl.report import compare
 
@@ -149,9 +147,7 @@ def results_index() -> None:
 
 @app.command()
 def preset(
-    name: Annotated[
-        str | None, typer.Argument(help="smoke, laptop, workstation or paper; none: as params.yaml is")
-    ] = None,
+    name: Annotated[str | None, typer.Argument(help="a preset of conf/, e.g. laptop; none: the one in force")] = None,
     overrides: Annotated[list[str] | None, typer.Argument(help="e.g. training.epochs=3")] = None,
 ) -> None:
     """Compose params.yaml from conf/ and derive plan.yaml; without a name, check params.yaml and derive again."""
@@ -188,9 +184,7 @@ def prepare_data(dataset: Dataset) -> None:
 @app.command()
 def train(
     dataset: Annotated[str | None, typer.Argument(help="a data set of this preset; none: all of them")] = None,
-    experiment: Annotated[
-        str | None, typer.Argument(help="an experiment of params.yaml; none: all that tables name")
-    ] = None,
+    experiment: Annotated[str | None, typer.Argument(help="an experiment; none: all that tables name")] = None,
     table: Annotated[str | None, typer.Option(help="only the experiments of this table")] = None,
 ) -> None:
     """Train and evaluate what is missing, teachers first; interrupted, it resumes."""

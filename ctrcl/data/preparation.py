@@ -115,7 +115,6 @@ class Prepared:
         if not (folder / "manifest.json").exists():
             raise UserError(f"{folder} holds no prepared data; run `ctrcl prepare` or `dvc repro`")
         self.manifest = read_json(folder / "manifest.json")
-        self.checksum = sha256(folder / "manifest.json")
 
     def cases(self, part: str) -> list[dict[str, Any]]:
         """The manifest's entry of each case: id, patient, shape, spacing, first, slices, offset."""

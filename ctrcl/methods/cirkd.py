@@ -17,8 +17,7 @@ from ctrcl.losses.divergence import kd
 from ctrcl.losses.features import dots, matched, unit, widened
 from ctrcl.losses.shapes import Feature, Scalar, TeacherFeature
 from ctrcl.losses.targets import IGNORE, one_hot, reduce_to, wide
-from ctrcl.methods.base import FeatureOptions, OfflineMethod, Step, Terms
-from ctrcl.models.students import Prediction
+from ctrcl.methods.base import FeatureOptions, OfflineMethod, Prediction, Step, Terms
 
 
 def cirkd_batch(student: Feature, teacher: TeacherFeature, temperature: float = 0.1) -> Scalar:

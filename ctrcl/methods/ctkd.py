@@ -10,8 +10,7 @@ from pydantic import Field
 from torch import nn
 
 from ctrcl.losses.adversarial import Temperature, ctkd, ctkd_strength
-from ctrcl.methods.base import OfflineMethod, OfflineOptions, Shape, Step, Terms
-from ctrcl.models.students import Prediction
+from ctrcl.methods.base import OfflineMethod, OfflineOptions, Prediction, Shape, Step, Terms
 
 
 class CTKD(OfflineMethod):

@@ -11,8 +11,7 @@ from torch import nn
 from ctrcl.losses.class_aware import CategoryPerception, Perception, cfcl, perceive, supervise
 from ctrcl.losses.features import matched
 from ctrcl.losses.rectification import rectify
-from ctrcl.methods.base import CTRCLOptions, OfflineMethod, Step, Terms, distillation_loss
-from ctrcl.models.students import Prediction
+from ctrcl.methods.base import CTRCLOptions, OfflineMethod, Prediction, Step, Terms, distillation_loss
 
 
 class CTRCLOffline(OfflineMethod):

@@ -12,8 +12,7 @@ from torch import Tensor
 from ctrcl.losses.divergence import kl, softened
 from ctrcl.losses.shapes import Index, Logits, Scalar, Target
 from ctrcl.losses.targets import IGNORE, class_index, wide
-from ctrcl.methods.base import OfflineMethod, OfflineOptions, Step, Weight
-from ctrcl.models.students import Prediction
+from ctrcl.methods.base import OfflineMethod, OfflineOptions, Prediction, Step, Weight
 
 
 def dkd(

@@ -12,8 +12,7 @@ from ctrcl.losses.divergence import kd
 from ctrcl.losses.features import attention_difference, dots, truth_on_grid, unit, widened
 from ctrcl.losses.shapes import Feature, Scalar, TeacherFeature
 from ctrcl.losses.targets import IGNORE
-from ctrcl.methods.base import FeatureOptions, OfflineMethod, Step, Terms
-from ctrcl.models.students import Prediction
+from ctrcl.methods.base import FeatureOptions, OfflineMethod, Prediction, Step, Terms
 
 
 def emkd_importance(student: Feature, teacher: TeacherFeature) -> Scalar:

@@ -18,8 +18,7 @@ from ctrcl.losses.adversarial import SLOPE, frozen
 from ctrcl.losses.features import dots, widened
 from ctrcl.losses.shapes import Feature, Logits, Scalar, TeacherFeature, Valid
 from ctrcl.losses.targets import wide
-from ctrcl.methods.base import FeatureOptions, OfflineMethod, Shape, Step, Terms
-from ctrcl.models.students import Prediction
+from ctrcl.methods.base import FeatureOptions, OfflineMethod, Prediction, Shape, Step, Terms
 
 
 def skd_pixel(student: Logits, teacher: Logits, valid: Valid | None = None) -> Scalar:
