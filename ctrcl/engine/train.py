@@ -104,7 +104,11 @@ def fabric_of(settings: Settings) -> lightning_fabric.Fabric:
     )
 
 
-def fit(job: Job, report: Callable[[int], None] = lambda steps: None) -> dict[str, Any]:
+def unreported(steps: int) -> None:
+    """What several devices call instead of a `report`: they are processes apart."""
+
+
+def fit(job: Job, report: Callable[[int], None] = unreported) -> dict[str, Any]:
     """Train one seed, from its checkpoint if there is one; leaves `a.safetensors`, `b.safetensors`, `curves.csv`.
 
     Args:
@@ -116,11 +120,8 @@ def fit(job: Job, report: Callable[[int], None] = lambda steps: None) -> dict[st
         image; with CFCL, the accuracy of a linear probe on its class embeddings (`linear_probe`).
     """
     fabric = fabric_of(job.settings)
-    if fabric.world_size == 1:
-        return _fit(fabric, job, report)
     launch: Any = fabric.launch  # its annotation forgets the arguments
-    launch(_fit, job, lambda steps: None)
-    return torch.load(job.folder / "cost.pt", weights_only=True)
+    return launch(_fit, job, report if fabric.world_size == 1 else unreported)
 
 
 def _fit(fabric: lightning_fabric.Fabric, job: Job, report: Callable[[int], None]) -> dict[str, Any]:
@@ -183,7 +184,6 @@ def _finish(
         if count(module.objective):
             save_tensors(module.objective, job.folder / "method.safetensors", {"experiment": job.experiment.name})
         write_text(job.folder / "curves.csv", pd.DataFrame(state.curves).to_csv(index=False, float_format="%.6f"))
-        torch.save(record, job.folder / "cost.pt")
     return record
 
 
