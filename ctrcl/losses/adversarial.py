@@ -13,8 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ctrcl.losses.shapes import Logits, Scalar, Valid
-from ctrcl.losses.targets import mean_where, wide
+from ctrcl.losses.targets import Logits, Scalar, Valid, mean_where, wide
 
 SLOPE = 0.2  # of every leaky ReLU
 

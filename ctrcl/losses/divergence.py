@@ -9,8 +9,7 @@ The label or teacher is a constant. Where no pixel counts, a loss is 0 and its g
 
 import torch
 
-from ctrcl.losses.shapes import Logits, Scalar, Valid
-from ctrcl.losses.targets import mean_where, wide
+from ctrcl.losses.targets import Logits, Scalar, Valid, mean_where, wide
 
 
 def kl(label: Logits, log_probabilities: Logits, valid: Valid | None = None) -> Scalar:

@@ -6,8 +6,7 @@ background in, over the whole batch, smooth 1e-5 above and below (MONAI: `DiceLo
 squared_pred=True, batch=True, smooth_nr=1e-5, smooth_dr=1e-5)`).
 """
 
-from ctrcl.losses.shapes import Logits, Scalar, Target
-from ctrcl.losses.targets import IGNORE, class_index, mean_where, one_hot, wide
+from ctrcl.losses.targets import IGNORE, Logits, Scalar, Target, class_index, mean_where, one_hot, wide
 
 
 def segmentation(

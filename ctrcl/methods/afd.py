@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ctrcl.losses.adversarial import SLOPE, frozen
 from ctrcl.losses.divergence import softened
 from ctrcl.losses.features import Projection
-from ctrcl.losses.shapes import Feature, Scalar
+from ctrcl.losses.targets import Feature, Scalar
 from ctrcl.methods.base import OTHER, PAIRS, Shape, SoftLabelMethod, SoftLabelOptions, Stages, Step, Terms
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ctrcl.io import UserError
 from ctrcl.losses.features import attention_difference
-from ctrcl.losses.shapes import Feature, Scalar, TeacherFeature
+from ctrcl.losses.targets import Feature, Scalar, TeacherFeature
 from ctrcl.methods.base import FeatureOptions, OfflineMethod, Step
 
 

@@ -23,8 +23,7 @@ from ctrcl.losses.class_aware import Variant
 from ctrcl.losses.divergence import kl, softened
 from ctrcl.losses.rectification import FACTORS, Factor
 from ctrcl.losses.segmentation import segmentation
-from ctrcl.losses.shapes import Maps, Scalar, Target, Valid
-from ctrcl.losses.targets import IGNORE
+from ctrcl.losses.targets import IGNORE, Maps, Scalar, Target, Valid
 from ctrcl.models.students import Prediction
 
 OTHER = {"a": "b", "b": "a"}

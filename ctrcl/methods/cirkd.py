@@ -15,8 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ctrcl.losses.divergence import kd
 from ctrcl.losses.features import dots, matched, unit, widened
-from ctrcl.losses.shapes import Feature, Scalar, TeacherFeature
-from ctrcl.losses.targets import IGNORE, one_hot, reduce_to, wide
+from ctrcl.losses.targets import IGNORE, Feature, Scalar, TeacherFeature, one_hot, reduce_to, wide
 from ctrcl.methods.base import FeatureOptions, OfflineMethod, Prediction, Step, Terms
 
 

@@ -8,8 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ctrcl.losses.divergence import kl, softened
-from ctrcl.losses.shapes import Logits, Scalar, Valid
-from ctrcl.losses.targets import wide
+from ctrcl.losses.targets import Logits, Scalar, Valid, wide
 from ctrcl.methods.base import OfflineMethod, OfflineOptions, Prediction, Step
 
 

@@ -9,8 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ctrcl.losses.divergence import softened
-from ctrcl.losses.shapes import Logits, Scalar, Valid
-from ctrcl.losses.targets import mean_where, wide
+from ctrcl.losses.targets import Logits, Scalar, Valid, mean_where, wide
 from ctrcl.methods.base import OfflineMethod, OfflineOptions, Prediction, Step
 
 

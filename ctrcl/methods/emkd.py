@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from ctrcl.losses.divergence import kd
 from ctrcl.losses.features import attention_difference, dots, truth_on_grid, unit, widened
-from ctrcl.losses.shapes import Feature, Scalar, TeacherFeature
-from ctrcl.losses.targets import IGNORE
+from ctrcl.losses.targets import IGNORE, Feature, Scalar, TeacherFeature
 from ctrcl.methods.base import FeatureOptions, OfflineMethod, Prediction, Step, Terms
 
 

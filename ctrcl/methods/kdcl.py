@@ -10,8 +10,7 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from ctrcl.losses.shapes import Logits, Target
-from ctrcl.losses.targets import IGNORE, class_index, one_hot, wide
+from ctrcl.losses.targets import IGNORE, Logits, Target, class_index, one_hot, wide
 from ctrcl.methods.base import Method, SoftLabelOptions, Step, Terms, distillation_loss
 
 

@@ -16,8 +16,7 @@ from torch.nn import functional
 
 from ctrcl.losses.adversarial import SLOPE, frozen
 from ctrcl.losses.features import dots, widened
-from ctrcl.losses.shapes import Feature, Logits, Scalar, TeacherFeature, Valid
-from ctrcl.losses.targets import wide
+from ctrcl.losses.targets import Feature, Logits, Scalar, TeacherFeature, Valid, wide
 from ctrcl.methods.base import FeatureOptions, OfflineMethod, Prediction, Shape, Step, Terms
 
 
