@@ -50,11 +50,7 @@ def cut(case: Case, benchmark: Benchmark, size: int) -> Piece:
 
 
 def prepare(benchmark: Benchmark, folder: Path, size: int, target: Path, workers: int = 1) -> None:
-    """Write the arrays and the manifest of the data set in `folder` into `target`, all of them or none.
-
-    Args:
-        size: pixels a side.
-        workers: processes that read and resize.
+    """Write the arrays, of `size` pixels a side, and the manifest of the data set in `folder`: all of them or none.
 
     Raises:
         UserError: a case of the split is missing, or a file is damaged.

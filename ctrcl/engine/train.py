@@ -3,10 +3,8 @@
     ctrcl train phantom-cardiac ctrcl        # calls `fit` once for each seed
 
 AdamW, polynomial decay after a linear warm-up, the same for every method. The last step's weights count; the
-validation images only draw the curves. Lightning Fabric puts it on one or several devices, in the precision asked for.
-On the CPU a resumed run ends in the bytes of an uninterrupted one: everything random depends on seed and step, and a
-checkpoint holds weights, optimiser, random state and the sums of the running epoch. With several devices each has its
-share of every batch, over which its Dice and batch statistics run; the curves are the first device's.
+validation images only draw the curves. docs/reproducibility.md: how a run resumes. With several devices each has
+its share of every batch, over which its Dice and batch statistics run; the curves are the first device's.
 """
 
 import time

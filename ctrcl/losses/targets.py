@@ -1,8 +1,8 @@
 """Shapes that many signatures share, which the tests check at every call, and what every loss asks of a target.
 
 B images, K classes, C and D channels; `*hw` is any number of spatial axes, `h w` the grid of a feature map, `H W` that
-of a target or of a teacher's feature map. A target holds a class index per pixel; `IGNORE` marks a pixel that takes
-part nowhere. Any other value outside the classes is an error of the data set, which preparation refuses.
+of a target or of a teacher's feature map. A value of a target that is neither a class nor `IGNORE` is an error of the
+data set, which its reader refuses.
 """
 
 import torch

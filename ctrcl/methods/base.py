@@ -1,10 +1,8 @@
 """What every method shares: its options, what a training step shows it, and the sum of losses that it returns.
 
-    loss = sum over students of w CE + Dice   +   the method's own terms
-
 A method is one file of this folder with one subclass of `Method`. It maps a `Step` to named, weighted terms; its
-parameters (projections, discriminators, memories) live only in training. `Objective` adds the students' own losses
-and applies the loss balance, the same for all methods.
+parameters (projections, discriminators, memories) live only in training. `Objective` adds the students' own losses,
+w CE + Dice, and applies the loss balance, the same for all methods.
 """
 
 import math
@@ -220,15 +218,7 @@ def ramp(done: float) -> float:
 
 
 class Objective(nn.Module):
-    """L_seg of every student plus the method's terms, in one of three loss balances.
-
-    A KL divergence from a soft label is one more cross-entropy: at a constant weight it doubles the pixel terms
-    against the Dice loss. So a comparison states its balance:
-
-    - `constant`: the method's terms as its formula has them.
-    - `ramped`: all of them times `ramp`.
-    - `balanced`: cross-entropy and the method's `soft_terms` share one budget, half each, beside an undivided Dice
-      loss. The same as `constant` for methods without such terms.
+    """L_seg of every student plus the method's terms, in one of the three loss balances of docs/methods.md.
 
     Args:
         method: None is training alone.

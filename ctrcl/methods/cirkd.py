@@ -77,9 +77,7 @@ class ClassMemory(nn.Module):
     """Queues of the teacher's pixels and region means, one per class, and the student's projector to their width.
 
     Args:
-        student_channels, teacher_channels: of the features; the teacher's is D.
-        classes: K.
-        pixel_slots, region_slots: length of the queues.
+        pixel_slots, region_slots: length of the queues, of rows as wide as the teacher's features.
         pixel_anchors, region_anchors: how many to compare with, of all classes together.
         pushed: at most how many pixels of every image and class are stored.
         temperature: of both softmaxes; its square is no factor.

@@ -1,8 +1,4 @@
-"""Curriculum temperature (CTKD): KD at a temperature that is learnt against the student.
-
-Li et al.: "Curriculum temperature for knowledge distillation", AAAI 2023; fidelity `exact`
-(`losses/adversarial.py`).
-"""
+"""Curriculum temperature (CTKD, `losses/adversarial.py`): KD at a temperature that is learnt against the student."""
 
 from typing import Any
 
