@@ -10,22 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from ctrcl.io import UserError, read_text, write_text
 
 PARAMS, PLAN, CONF = Path("params.yaml"), Path("plan.yaml"), Path("conf")
 MAIN = ("alone", "dml", "rlcl", "cfcl", "ctrcl")  # the paper's comparison, which several figures draw side by side
 Share = Annotated[float, Field(ge=0, le=1)]
+NotNegative = Annotated[float, Field(ge=0)]
 Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 Fidelity = Literal["exact", "formula", "interpretation", "ours"]
 Family = Literal["baseline", "collaborative", "offline", "self", "dual", "teacher"]
@@ -61,9 +53,9 @@ class Training(Strict):
     steps_per_epoch: PositiveInt | None
     batch: PositiveInt
     learning_rate: PositiveFloat
-    weight_decay: NonNegativeFloat
+    weight_decay: NotNegative
     warmup: Share
-    power: NonNegativeFloat
+    power: NotNegative
 
 
 class Machine(Strict):
@@ -127,7 +119,7 @@ class Experiment(Strict):
     family: Family
     fidelity: Fidelity
     balance: Balance
-    cross_entropy: NonNegativeFloat
+    cross_entropy: NotNegative
     seeds: Seeds
     teacher: str | None
     students: Students

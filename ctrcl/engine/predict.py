@@ -24,9 +24,6 @@ VOLUMES, PHOTOGRAPHS = (".nii", ".nii.gz"), (".jpg", ".jpeg", ".png")
 def predict(weights: Path, images: list[Path], output: Path, benchmark_of: Callable[[str], Benchmark]) -> None:
     """Write a label map for each image: PNG for a photograph, NIfTI of the same grid and affine for a volume.
 
-    Args:
-        benchmark_of: the data set by the name that the weights state.
-
     Raises:
         UserError: an unreadable image, one of a kind that the student was not trained on, unusable weights.
     """

@@ -26,18 +26,7 @@ from ctrcl import data, methods
 from ctrcl.config import Experiment, Settings
 from ctrcl.engine import machine
 from ctrcl.engine.plan import MEASURES, ROOT, SOURCES, files, method_file
-from ctrcl.io import (
-    UserError,
-    advised,
-    fingerprint,
-    progress,
-    read_json,
-    read_text,
-    replacing,
-    sha256,
-    write_json,
-    write_text,
-)
+from ctrcl.io import UserError, advised, fingerprint, progress, read_json, replacing, sha256, write_json, write_text
 
 VERSIONS = ("torch", "timm", "monai", "numpy", "scipy", "pillow", "lightning-fabric")
 CHECKPOINTS = Path("artifacts/checkpoints")
@@ -163,7 +152,7 @@ class Run:
                 for seed, folder in seeds.items():
                     for path in sorted(folder.glob(pattern)):
                         shutil.copyfile(path, draft / name.format(seed, path.name))
-        curves = {seed: read_text(folder / "curves.csv").splitlines() for seed, folder in seeds.items()}
+        curves = {seed: (folder / "curves.csv").read_text().splitlines() for seed, folder in seeds.items()}
         head = f"seed,{next(iter(curves.values()))[0]}"
         lines = [f"{seed},{line}" for seed, (_, *body) in curves.items() for line in body]
         write_text(paths.curves, "\n".join([head, *lines]) + "\n")

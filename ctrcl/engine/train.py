@@ -109,9 +109,7 @@ def unreported(steps: int) -> None:
 def fit(job: Job, report: Callable[[int], None] = unreported) -> dict[str, Any]:
     """Train one seed, from its checkpoint if there is one; leaves `a.safetensors`, `b.safetensors`, `curves.csv`.
 
-    Args:
-        job: what to train.
-        report: called with the number of steps done since the last call.
+    `report` is called with the number of steps done since the last call.
 
     Returns:
         Device, seconds (of all sittings), peak memory in MiB; per student parameters, GFLOPs and milliseconds of one

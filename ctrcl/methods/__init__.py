@@ -56,12 +56,9 @@ def completed(experiments: dict[str, Any]) -> dict[str, Any]:
     """Experiments with the label, family and fidelity of their method where they state none."""
     found = {}
     for name, values in experiments.items():
-        if not isinstance(values, dict) or not isinstance(values.get("method"), str):
-            raise UserError(f"experiments.{name} must name its method, e.g. {{method: dml}}")
-        try:
-            method = get(values["method"])
-        except UserError as error:
-            raise UserError(f"experiments.{name}.method: {error}") from None
+        if not isinstance(values, dict) or values.get("method") not in names():
+            raise UserError(f"experiments.{name} must name its method, one of {', '.join(names())}")
+        method = get(values["method"])
         defaults = {"label": method.label, "family": method.family, "fidelity": method.fidelity}
         own = {key: values[key] for key in values if key in OWN}
         found[name] = {"method": values["method"]} | defaults | own | values

@@ -220,9 +220,7 @@ def ramp(done: float) -> float:
 class Objective(nn.Module):
     """L_seg of every student plus the method's terms, in one of the three loss balances of docs/methods.md.
 
-    Args:
-        method: None is training alone.
-        cross_entropy: weight of each student's own cross-entropy.
+    Without a method it is training alone; `cross_entropy` weighs each student's own.
     """
 
     def __init__(self, method: Method | None, balance: Balance = "constant", cross_entropy: float = 1.0):

@@ -73,9 +73,7 @@ def wgan_critic(
 ) -> Scalar:
     """mean c(fake) - mean c(real) + penalty (|gradient of c| - 1)^2 between them; only the critic gets a gradient.
 
-    Args:
-        critic: maps to one score per image.
-        source: random numbers of the CPU (torch's own, if none is given), so that a GPU draws the same.
+    `source`: random numbers of the CPU (torch's own, if none is given), so that a GPU draws the same.
     """
     real, fake = real.detach().to(wide(real.dtype)), fake.detach().to(wide(fake.dtype))
     share = torch.rand(len(real), 1, 1, 1, generator=source).to(real)
