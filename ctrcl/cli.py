@@ -64,7 +64,6 @@ def _benchmark(name: str) -> Any:
 
 
 def _results(preset: str | None = None) -> Any:
-    """The results of a preset, by default of the one in force."""
     from ctrcl.report.results import Results
 
     return Results(Path("results", preset or config.load().preset))

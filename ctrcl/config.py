@@ -240,7 +240,6 @@ def _resolved(name: str, values: Any, shared: dict[str, Any]) -> Any:
 
 
 def _merged(shared: Any, own: Any) -> Any:
-    """`own` laid over `shared`, mapping by mapping."""
     if not isinstance(shared, dict) or not isinstance(own, dict):
         return own
     return {**shared, **{key: _merged(shared.get(key), value) for key, value in own.items()}}
@@ -299,8 +298,7 @@ def presets() -> list[str]:
 
 def compose(preset: str, overrides: list[str] | None = None) -> dict[str, Any]:
     """The values of a preset out of `conf/`, Hydra's overrides (`training.epochs=3`) applied."""
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
+    import hydra
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -309,8 +307,8 @@ def compose(preset: str, overrides: list[str] | None = None) -> dict[str, Any]:
         known = ", ".join(presets()) or "none; run this in the project's folder"
         raise UserError(f"unknown preset {preset!r}; {CONF}/ has: {known}")
     try:
-        with initialize_config_dir(str(CONF.resolve()), version_base=None):
-            values: Any = OmegaConf.to_container(hydra_compose(preset, overrides or []), resolve=True)
+        with hydra.initialize_config_dir(str(CONF.resolve()), version_base=None):
+            values: Any = OmegaConf.to_container(hydra.compose(preset, overrides or []), resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(f"{CONF}/{preset}.yaml: {' '.join(str(error).split())[:300]}") from None
     values.pop("shared", None)  # names for what several experiments or tables have in common, filled in by now

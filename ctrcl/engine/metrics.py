@@ -114,7 +114,6 @@ def _surface(mask: np.ndarray) -> np.ndarray:
 
 
 def _between(surfaces: list[np.ndarray], steps: np.ndarray) -> SurfaceDistances:
-    """Distances between two surfaces on one grid."""
     if not all(surface.any() for surface in surfaces):
         return SurfaceDistances()
     mine, theirs = surfaces

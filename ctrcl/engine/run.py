@@ -283,7 +283,6 @@ def _finish(executor: ProcessPoolExecutor, done: Any, runs: list[Run]) -> None:
 
 
 def _named(runs: Iterable[Run]) -> str:
-    """One run by its name, several by their number."""
     first, *others = dict.fromkeys(map(str, runs)) or [""]
     return f"{len(others) + 1} trainings" if others else first
 

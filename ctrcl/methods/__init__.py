@@ -56,12 +56,13 @@ def completed(experiments: dict[str, Any]) -> dict[str, Any]:
     """Experiments with the label, family and fidelity of their method where they state none."""
     found = {}
     for name, values in experiments.items():
-        if not isinstance(values, dict) or values.get("method") not in names():
-            raise UserError(f"experiments.{name} must name its method, one of {', '.join(names())}")
-        method = get(values["method"])
+        stated = values.get("method") if isinstance(values, dict) else None
+        if stated not in names():
+            raise UserError(f"experiments.{name}.method = {stated!r}: name one of {', '.join(names())}")
+        method = get(stated)
         defaults = {"label": method.label, "family": method.family, "fidelity": method.fidelity}
         own = {key: values[key] for key in values if key in OWN}
-        found[name] = {"method": values["method"]} | defaults | own | values
+        found[name] = {"method": stated} | defaults | own | values
     return found
 
 

@@ -147,9 +147,9 @@ class SoftLabelMethod(Method):
     soft_terms = ("logits",)
     Options: ClassVar[type[Options]] = SoftLabelOptions
 
-    @abstractmethod
     def soft_label(self, logits: Maps, target: Target) -> Maps:
-        """The label that a student with these logits offers: probabilities without gradient."""
+        """The label that a student with these logits offers, without gradient; by default its softmax, as it is."""
+        return softened(logits, self.options.temperature).softmax(1)
 
     def forward(self, step: Step) -> Terms:
         """`logits_a`, `logits_b`; nothing if alpha is 0."""

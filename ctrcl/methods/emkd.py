@@ -36,7 +36,6 @@ def emkd_region(
 
 
 def _region_affinity(features: Feature, truth: Float[Tensor, "b k n"]) -> Float[Tensor, "b k k"]:
-    """Cosines between the mean features of the classes."""
     means = dots(truth, features.flatten(2).mT) / truth.sum(2, keepdim=True).clamp_min(1)
     return dots(unit(means, 2), unit(means, 2).mT)
 
