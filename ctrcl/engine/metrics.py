@@ -46,18 +46,9 @@ def surface_distances(
 
 
 def measure(prediction: np.ndarray, target: np.ndarray, spacing: Sequence[float] | None) -> dict[str, float]:
-    """Every measure of one class of one case, by the project's policy of empty masks.
+    """Every column that docs/metrics.md defines, for one class of one case; arguments as for `surface_distances`.
 
-    Args:
-        prediction, target: boolean masks of one shape, 2D or 3D.
-        spacing: millimetres per axis, or None (distances in pixels).
-
-    Returns:
-        Every column that docs/metrics.md defines. Absent in both: overlap and distances NaN. One of them empty:
-        overlap 0, distances NaN.
-
-    Raises:
-        UserError: shapes differ, or the spacing is not positive and finite.
+    Absent in both: overlap and distances NaN. One of them empty: overlap 0, distances NaN.
     """
     steps = _steps(prediction, target, spacing)
     masks = _cropped(prediction, target)
