@@ -153,13 +153,11 @@ def _fit(fabric: lightning_fabric.Fabric, job: Job, report: Callable[[int], None
             state.save(time.perf_counter() - begun)
             saved = time.perf_counter()
     state.seconds += time.perf_counter() - begun
-    return _finish(fabric, job, module, state, data)
+    return _finish(fabric, job, state, data)
 
 
-def _finish(
-    fabric: lightning_fabric.Fabric, job: Job, module: TrainingModule, state: "State", data: Prepared
-) -> dict[str, Any]:
-    cuda = fabric.device.type == "cuda"
+def _finish(fabric: lightning_fabric.Fabric, job: Job, state: "State", data: Prepared) -> dict[str, Any]:
+    module, cuda = state.module, fabric.device.type == "cuda"
     peak = torch.cuda.max_memory_allocated() / 2**20 if cuda else _resident_peak()
     costs = {name: profile_cost(student, fabric.device) for name, student in module.students.items()}
     record = {
