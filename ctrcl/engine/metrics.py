@@ -100,7 +100,7 @@ def _cropped(*masks: np.ndarray) -> list[np.ndarray]:
 
 
 def _surface(mask: np.ndarray) -> np.ndarray:
-    """The mask minus its erosion by face neighbours; outside the image is outside the mask."""
+    """The mask minus its erosion along the axes; outside the image is outside the mask."""
     return mask & ~binary_erosion(mask)
 
 
