@@ -6,26 +6,18 @@ The names below are the losses for a training loop of one's own; each is importe
 from importlib import import_module
 from typing import Any
 
+NAMESAKES = ("at", "cwd", "dist", "dkd", "dml", "ifvd", "masked", "mcl", "revised", "swapped")  # in methods/<name>.py
 PUBLIC = {
+    **{f"methods.{name}": (name,) for name in NAMESAKES},
     "losses.rectification": ("Rectification", "rectify"),
     "losses.divergence": ("kl", "kd"),
     "losses.segmentation": ("segmentation", "cross_entropy", "dice"),
     "losses.class_aware": ("CategoryPerception", "cfcl"),
     "methods.kdcl": ("kdcl_naive", "kdcl_minlogit", "kdcl_linear", "kdcl_general"),
-    "methods.dml": ("dml",),
-    "methods.masked": ("masked",),
-    "methods.revised": ("revised",),
-    "methods.swapped": ("swapped",),
-    "methods.dkd": ("dkd",),
-    "methods.dist": ("dist",),
-    "methods.cwd": ("cwd",),
     "methods.skd": ("skd_pixel", "skd_pair"),
-    "methods.at": ("at",),
-    "methods.ifvd": ("ifvd",),
     "methods.cirkd": ("cirkd_batch", "ClassMemory"),
     "methods.mgd": ("mgd", "MaskedGeneration"),
     "methods.emkd": ("emkd_importance", "emkd_region"),
-    "methods.mcl": ("mcl",),
     "losses.adversarial": ("ctkd", "Temperature"),
     "engine.metrics": ("surface_distances",),
 }

@@ -3,7 +3,6 @@
 Errors are one line (what, where, what to do) and exit code 2.
 """
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +23,7 @@ data = typer.Typer(help="Data sets: list, import, verify.", no_args_is_help=True
 app.add_typer(data, name="data")
 results = typer.Typer(help="Results: verify, compare.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(results, name="results")
+INTERRUPTED = 130  # what typer answers to Ctrl-C
 Dataset = Annotated[str, typer.Argument(help="a data set of this preset, e.g. phantom-cardiac")]
 Experiment = Annotated[str, typer.Argument(help="an experiment of params.yaml, e.g. ctrcl")]
 
@@ -31,33 +31,23 @@ Experiment = Annotated[str, typer.Argument(help="an experiment of params.yaml, e
 def main() -> None:
     """Entry point: a `UserError` becomes one line and exit code 2."""
     try:
-        sys.exit(_run())
-    except BrokenPipeError:  # `ctrcl ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-
-
-def _run() -> int:
-    """Run the command; the exit code."""
-    try:
-        return typer.main.get_command(app)(standalone_mode=False) or 0
+        code = typer.main.get_command(app)(standalone_mode=False) or 0
     except UserError as error:
-        return _fail(str(error))
-    except KeyboardInterrupt:
-        print("ctrcl: interrupted; run the same command again to go on from the last checkpoint", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        raise
+        code = _fail(str(error))
     except OSError as error:
-        return _fail(advised(error))
+        code = _fail(advised(error))
     except Exception as error:
         message = getattr(error, "format_message", None)  # a usage error of the click that typer brings
         if message is None:
             raise
-        if type(error).__name__ != "NoArgsIsHelpError":
-            return _fail(f"{message()} See `ctrcl --help`.")
-        print(message())
-        return 2
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(message())
+            code = 2
+        else:
+            code = _fail(f"{message()} See `ctrcl --help`.")
+    if code == INTERRUPTED:
+        print("ctrcl: interrupted; run the same command again to go on from the last checkpoint", file=sys.stderr)
+    sys.exit(code)
 
 
 def _fail(message: str) -> int:
@@ -74,7 +64,6 @@ def _benchmark(name: str) -> Any:
 
 
 def _results(preset: str | None = None) -> Any:
-    """The results of a preset, by default of the one in force."""
     from ctrcl.report.results import Results
 
     return Results(Path("results", preset or config.load().preset))
@@ -121,9 +110,7 @@ def data_verify(name: str) -> None:
 
 
 @results.command("verify")
-def results_verify(
-    preset: Annotated[str | None, typer.Argument(help="a preset that has results; none: the one in force")] = None,
-) -> None:
+def results_verify(preset: Annotated[str | None, typer.Argument(help="none: the one in force")] = None) -> None:
     """Recompute every table from its rows; name what is missing, left over, edited or without provenance."""
     from ctrcl.report import compare
 
@@ -159,9 +146,7 @@ def results_index() -> None:
 
 @app.command()
 def preset(
-    name: Annotated[
-        str | None, typer.Argument(help="smoke, laptop, workstation or paper; none: as params.yaml is")
-    ] = None,
+    name: Annotated[str | None, typer.Argument(help="a preset of conf/, e.g. laptop; none: the one in force")] = None,
     overrides: Annotated[list[str] | None, typer.Argument(help="e.g. training.epochs=3")] = None,
 ) -> None:
     """Compose params.yaml from conf/ and derive plan.yaml; without a name, check params.yaml and derive again."""
@@ -198,9 +183,7 @@ def prepare_data(dataset: Dataset) -> None:
 @app.command()
 def train(
     dataset: Annotated[str | None, typer.Argument(help="a data set of this preset; none: all of them")] = None,
-    experiment: Annotated[
-        str | None, typer.Argument(help="an experiment of params.yaml; none: all that tables name")
-    ] = None,
+    experiment: Annotated[str | None, typer.Argument(help="an experiment; none: all that tables name")] = None,
     table: Annotated[str | None, typer.Option(help="only the experiments of this table")] = None,
 ) -> None:
     """Train and evaluate what is missing, teachers first; interrupted, it resumes."""

@@ -10,22 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from ctrcl.io import UserError, read_text, write_text
 
 PARAMS, PLAN, CONF = Path("params.yaml"), Path("plan.yaml"), Path("conf")
 MAIN = ("alone", "dml", "rlcl", "cfcl", "ctrcl")  # the paper's comparison, which several figures draw side by side
 Share = Annotated[float, Field(ge=0, le=1)]
+NotNegative = Annotated[float, Field(ge=0)]
 Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 Fidelity = Literal["exact", "formula", "interpretation", "ours"]
 Family = Literal["baseline", "collaborative", "offline", "self", "dual", "teacher"]
@@ -61,9 +53,9 @@ class Training(Strict):
     steps_per_epoch: PositiveInt | None
     batch: PositiveInt
     learning_rate: PositiveFloat
-    weight_decay: NonNegativeFloat
+    weight_decay: NotNegative
     warmup: Share
-    power: NonNegativeFloat
+    power: NotNegative
 
 
 class Machine(Strict):
@@ -127,7 +119,7 @@ class Experiment(Strict):
     family: Family
     fidelity: Fidelity
     balance: Balance
-    cross_entropy: NonNegativeFloat
+    cross_entropy: NotNegative
     seeds: Seeds
     teacher: str | None
     students: Students
@@ -213,11 +205,9 @@ class Settings(Strict):
 
     def listed(self, table: str, dataset: str) -> list[str]:
         """The experiments of a table on a data set, in order; an unknown table or data set is a `UserError`."""
-        rows = self._table(table)
+        rows, preset = self._table(table), self.preset
         if not rows.get(dataset):
-            raise UserError(
-                f"table {table} of preset {self.preset} has no data set {dataset!r}; it has: {', '.join(rows)}"
-            )
+            raise UserError(f"table {table} of preset {preset} has no data set {dataset!r}; it has: {', '.join(rows)}")
         return rows[dataset]
 
     def _table(self, name: str) -> dict[str, list[str]]:
@@ -250,7 +240,6 @@ def _resolved(name: str, values: Any, shared: dict[str, Any]) -> Any:
 
 
 def _merged(shared: Any, own: Any) -> Any:
-    """`own` laid over `shared`, mapping by mapping."""
     if not isinstance(shared, dict) or not isinstance(own, dict):
         return own
     return {**shared, **{key: _merged(shared.get(key), value) for key, value in own.items()}}
@@ -309,8 +298,7 @@ def presets() -> list[str]:
 
 def compose(preset: str, overrides: list[str] | None = None) -> dict[str, Any]:
     """The values of a preset out of `conf/`, Hydra's overrides (`training.epochs=3`) applied."""
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
+    import hydra
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -319,12 +307,9 @@ def compose(preset: str, overrides: list[str] | None = None) -> dict[str, Any]:
         known = ", ".join(presets()) or "none; run this in the project's folder"
         raise UserError(f"unknown preset {preset!r}; {CONF}/ has: {known}")
     try:
-        with initialize_config_dir(str(CONF.resolve()), version_base=None):
-            values: Any = OmegaConf.to_container(hydra_compose(preset, overrides or []), resolve=True)
+        with hydra.initialize_config_dir(str(CONF.resolve()), version_base=None):
+            values: Any = OmegaConf.to_container(hydra.compose(preset, overrides or []), resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(f"{CONF}/{preset}.yaml: {' '.join(str(error).split())[:300]}") from None
-    tables = values.get("tables")
-    if not isinstance(tables, dict) or not all(isinstance(rows, dict) for rows in tables.values()):
-        raise UserError(f"{CONF}/{preset}.yaml: `tables` must map tables to data sets to lists of experiments")
     values.pop("shared", None)  # names for what several experiments or tables have in common, filled in by now
     return values

@@ -153,7 +153,7 @@ def test_a_file_without_settings_is_named(tmp_path, text):
 )
 def test_what_cannot_be_composed_is_refused(preset, override):
     with pytest.raises(UserError):
-        config.compose(preset, [override] if override else [])
+        settings(preset, [override] if override else [])
 
 
 def test_what_is_written_is_what_is_read(tmp_path, monkeypatch):

@@ -111,6 +111,11 @@ class Benchmark:
         return parts
 
 
+def ids_of(split: Callable[[Path], dict[str, list[str]]], folder: Path) -> list[str]:
+    """The ids of all parts, sorted, where the release defines the split; see `Benchmark.split` for errors."""
+    return sorted(id for part in split(folder).values() for id in part)
+
+
 def names() -> list[str]:
     """All built-in data sets: phantoms first, then the benchmarks."""
     readers = [path.stem for path in sorted(HERE.glob("*.py")) if "\nBENCHMARK = " in path.read_text("utf-8")]

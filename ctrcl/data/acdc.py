@@ -35,8 +35,8 @@ def ids(folder: Path) -> list[str]:
         raise UserError(f"{folder} holds no patientNNN/ and no h5 files: the data set is not there; import it")
     for (patient,) in patients.values():
         for frame in FRAMES:
-            image, label = frame_files(patient, frame)
-            present(image), present(label)
+            for file in frame_files(patient, frame):
+                present(patient / file)
         for label in patient.glob("patient[0-9]*_frame[0-9]*[0-9]_gt.nii.gz"):
             present(label.with_name(label.name.replace("_gt.nii.gz", ".nii.gz")))
     return [f"{name}_{frame}" for name in sorted(patients) for frame in FRAMES]
@@ -46,7 +46,7 @@ def read(folder: Path, id: str) -> Case:
     """One case: image X Y Z float32, label X Y Z uint8; an invalid file is a `UserError`."""
     name, _, frame = id.partition("_")
     if patient := patient_folders(folder).get(name):
-        return replace(volume(id, *frame_files(patient[0], frame), highest=len(CLASSES) - 1), patient=name)
+        return replace(volume(patient[0], id, *frame_files(patient[0], frame), len(CLASSES) - 1), patient=name)
     if files := h5_files(folder).get(id):
         return Case(id, name, *stacked(files, len(CLASSES) - 1))
     raise UserError(f"{folder} holds neither {name}/ nor h5 files of {id}; {AGAIN}")
@@ -58,7 +58,7 @@ def patient_folders(folder: Path) -> dict[str, list[Path]]:
     return series((path for place in places for path in place.glob("patient*") if path.is_dir()), "(patient[0-9]+)")
 
 
-def frame_files(patient: Path, frame: str) -> tuple[Path, Path]:
+def frame_files(patient: Path, frame: str) -> tuple[str, str]:
     """Image and label file of `frame01` or `frame02`, the earlier and the later of the frames ED and ES."""
     info = present(patient / "Info.cfg")
     stated = dict(re.findall(r"^\s*(ED|ES)\s*:\s*([0-9]{1,4})\s*$", info.read_text(errors="replace"), re.MULTILINE))
@@ -66,7 +66,7 @@ def frame_files(patient: Path, frame: str) -> tuple[Path, Path]:
     if len(numbers) != 2:
         raise UserError(f"{info} does not state two different frames as ED: and ES:; {AGAIN}")
     stem = f"{patient.name}_frame{numbers[FRAMES.index(frame)]:02d}"
-    return patient / f"{stem}.nii.gz", patient / f"{stem}_gt.nii.gz"
+    return f"{stem}.nii.gz", f"{stem}_gt.nii.gz"
 
 
 def h5_files(folder: Path) -> dict[str, list[Path]]:

@@ -7,9 +7,8 @@ The split is ours: of the 50 cases, those whose number is a multiple of five tes
 """
 
 from functools import partial
-from pathlib import Path
 
-from ctrcl.data import PALETTE, Benchmark, Case
+from ctrcl.data import PALETTE, Benchmark
 from ctrcl.data.nifti import volume, windowed
 from ctrcl.data.pairs import listed
 
@@ -17,20 +16,14 @@ ORGANS = (
     *("liver", "right kidney", "spleen", "pancreas", "aorta", "inferior vena cava", "right adrenal gland"),
     *("left adrenal gland", "gallbladder", "esophagus", "stomach", "duodenum", "left kidney"),
 )
-NAMES = ("images/{}_0000.nii.gz", "labels/{}.nii.gz")
+IMAGE, LABEL = "images/{}_0000.nii.gz", "labels/{}.nii.gz"
 WINDOW = (-160.0, 240.0)  # HU
-
-
-def read(folder: Path, id: str) -> Case:
-    """One case: image X Y Z float32 in HU, label X Y Z uint8; an invalid file is a `UserError`."""
-    return volume(id, *(folder / name.format(id) for name in NAMES), highest=len(ORGANS))
-
 
 BENCHMARK = Benchmark(
     classes=("background", *ORGANS),
     colours=PALETTE[: len(ORGANS) + 1],
-    ids=partial(listed, image=NAMES[0], label=NAMES[1]),
-    read=read,
+    ids=partial(listed, image=IMAGE, label=LABEL),
+    read=partial(volume, image=IMAGE, label=LABEL, highest=len(ORGANS)),
     scaled=partial(windowed, low=WINDOW[0], high=WINDOW[1]),
     citation="Ma et al.: Unleashing the strengths of unlabelled data in deep learning-assisted pan-cancer abdominal "
     "organ quantification: the FLARE22 challenge. The Lancet Digital Health, 2024.",

@@ -6,10 +6,11 @@ Layout as published, for each part `Training`, `Validation` and `Test_v2`: `ISIC
 in pixels; no patient is known, so every image counts as a patient.
 """
 
+from functools import partial
 from os.path import lexists
 from pathlib import Path
 
-from ctrcl.data import Benchmark, Case
+from ctrcl.data import Benchmark, Case, ids_of
 from ctrcl.data.pairs import listed, photograph
 
 FOLDERS = {"train": "Training", "validation": "Validation", "test": "Test_v2"}
@@ -19,11 +20,6 @@ NAMES = ("ISIC-2017_{}_Data/{{}}.jpg", "ISIC-2017_{}_Part1_GroundTruth/{{}}_segm
 def split(folder: Path) -> dict[str, list[str]]:
     """The ids of every part; one that is not there or a file without its partner is a `UserError`."""
     return {part: listed(folder, *(name.format(place) for name in NAMES)) for part, place in FOLDERS.items()}
-
-
-def ids(folder: Path) -> list[str]:
-    """The ids of all parts, sorted."""
-    return sorted(id for part in split(folder).values() for id in part)
 
 
 def read(folder: Path, id: str) -> Case:
@@ -36,7 +32,7 @@ def read(folder: Path, id: str) -> Case:
 BENCHMARK = Benchmark(
     classes=("background", "lesion"),
     colours=("#000000", "#E69F00"),
-    ids=ids,
+    ids=partial(ids_of, split),
     read=read,
     citation="Codella et al.: Skin Lesion Analysis Toward Melanoma Detection: A Challenge at ISBI 2017. ISBI 2018.",
     terms="As stated beside the download; cite the paper.",

@@ -11,13 +11,14 @@ few colours that mix two classes: up to 2 % of an image such pixels take the cla
 colour, beyond that the file is refused.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 from scipy import ndimage
 
-from ctrcl.data import PALETTE, Benchmark, Case
+from ctrcl.data import PALETTE, Benchmark, Case, ids_of
 from ctrcl.data.pairs import listed, picture, same_size
 from ctrcl.io import UserError
 
@@ -36,11 +37,6 @@ def split(folder: Path) -> dict[str, list[str]]:
     """The ids of every part, sorted; a folder that is not there or a file without its partner is a `UserError`."""
     train, test = ([f"{part}-{id}" for id in listed(folder / part, *NAMES)] for part in ("train", "test"))
     return {"train": train, "validation": [], "test": test}
-
-
-def ids(folder: Path) -> list[str]:
-    """The ids of all parts, sorted."""
-    return sorted(id for part in split(folder).values() for id in part)
 
 
 def read(folder: Path, id: str) -> Case:
@@ -69,7 +65,7 @@ def decoded(mask: UInt8[np.ndarray, "h w 3"], path: Path) -> UInt8[np.ndarray, "
 BENCHMARK = Benchmark(
     classes=tuple(row[4:] for row in TABLE),
     colours=PALETTE[: len(TABLE)],
-    ids=ids,
+    ids=partial(ids_of, split),
     read=read,
     citation="Maqbool, Riaz, Sajid, Hasan: m2caiSeg: Semantic Segmentation of Laparoscopic Images using Convolutional "
     "Neural Networks. arXiv 2008.10134, 2020.",

@@ -25,24 +25,27 @@ INVALID: tuple[type[Exception], ...] = (  # type: ignore[assignment]   # isal's 
 logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # what it would repair with a warning is checked here
 
 
-def volume(id: str, image_path: Path, label_path: Path, *, highest: int) -> Case:
-    """One volume and its label map, whose values are 0 to `highest`; spacing in mm.
+def volume(folder: Path, id: str, image: str, label: str, highest: int) -> Case:
+    """One volume X Y Z float32 and its label map X Y Z uint8, whose values are 0 to `highest`; spacing in mm.
+
+    `image` and `label` are templates such as `images/{}.nii.gz`.
 
     Raises:
         UserError: names the file that is missing, damaged or not three-dimensional, that holds NaN, infinite or unknown
             values, or whose size, affine or spacing is invalid or not its partner's.
     """
-    image, affine = read(image_path)
-    label, label_affine = read(label_path)
-    same_size(image, label, image_path, label_path)
-    image = finite(image, image_path)
+    image_path, label_path = (folder / template.format(id) for template in (image, label))
+    values, affine = read(image_path)
+    labels, label_affine = read(label_path)
+    same_size(values, labels, image_path, label_path)
+    values = finite(values, image_path)
     if not np.allclose(affine, label_affine, rtol=1e-3, atol=1e-2):
         raise UserError(
             f"{label_path} lies elsewhere in space than its image {image_path.name} (their affines differ): "
             f"the pair does not belong together; {AGAIN} or remove both files"
         )
     spacing = tuple(round(float(size), 6) for size in voxel_sizes(affine))
-    return Case(id, id, image, known_labels(label, highest, label_path), spacing)
+    return Case(id, id, values, known_labels(labels, highest, label_path), spacing)
 
 
 def read(path: Path) -> tuple[np.ndarray, np.ndarray]:

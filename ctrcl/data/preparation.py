@@ -50,11 +50,7 @@ def cut(case: Case, benchmark: Benchmark, size: int) -> Piece:
 
 
 def prepare(benchmark: Benchmark, folder: Path, size: int, target: Path, workers: int = 1) -> None:
-    """Write the arrays and the manifest of the data set in `folder` into `target`, all of them or none.
-
-    Args:
-        size: pixels a side.
-        workers: processes that read and resize.
+    """Write the arrays, of `size` pixels a side, and the manifest of the data set in `folder`: all of them or none.
 
     Raises:
         UserError: a case of the split is missing, or a file is damaged.
@@ -115,7 +111,6 @@ class Prepared:
         if not (folder / "manifest.json").exists():
             raise UserError(f"{folder} holds no prepared data; run `ctrcl prepare` or `dvc repro`")
         self.manifest = read_json(folder / "manifest.json")
-        self.checksum = sha256(folder / "manifest.json")
 
     def cases(self, part: str) -> list[dict[str, Any]]:
         """The manifest's entry of each case: id, patient, shape, spacing, first, slices, offset."""

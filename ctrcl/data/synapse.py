@@ -39,7 +39,7 @@ def read(folder: Path, id: str) -> Case:
         if image.min() < -0.01 or image.max() > 1.01:
             raise UserError(f"{files[0]} holds {image.min():g} to {image.max():g}, not 0 to 1; {AGAIN}")
         return Case(id, id, image * np.float32(WINDOW[1] - WINDOW[0]) + np.float32(WINDOW[0]), label)
-    case = volume(id, *(folder / name.format(id) for name in form(folder)), highest=LABELS)
+    case = volume(folder, id, *form(folder), LABELS)
     return replace(case, label=REDUCED[case.label])
 
 

@@ -116,9 +116,6 @@ def linear_probe(students: Any, method: Any, data: Prepared, device: torch.devic
 
     Embeddings of the classes present in the validation slices (test slices where there are none), of the last stage;
     ridge regression on every other slice, accuracy on the rest. Chance, where collapsed embeddings are, is 1 / classes.
-
-    Args:
-        students, method: as trained; `method.perceive` gives the embeddings.
     """
     classes = len(data.manifest["classes"])
     vectors: dict[str, list[Tensor]] = {name: [] for name in students}

@@ -1,5 +1,6 @@
 """`ctrcl predict`: segment JPEG, PNG or NIfTI images with one student. Research only, not for clinical use."""
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,31 +24,24 @@ VOLUMES, PHOTOGRAPHS = (".nii", ".nii.gz"), (".jpg", ".jpeg", ".png")
 def predict(weights: Path, images: list[Path], output: Path, benchmark_of: Callable[[str], Benchmark]) -> None:
     """Write a label map for each image: PNG for a photograph, NIfTI of the same grid and affine for a volume.
 
-    Args:
-        benchmark_of: the data set by the name that the weights state.
-
     Raises:
         UserError: an unreadable image, one of a kind that the student was not trained on, unusable weights.
     """
     print("ctrcl: research software, not for clinical use", file=sys.stderr)
     student, about = load(weights)
     benchmark = benchmark_of(about.get("dataset", ""))
-    targets = [output / f"{_stem(path)}{'.nii.gz' if benchmark.volumes else '.png'}" for path in images]
+    stems = [re.sub(r"(\.nii)?\.\w+$", "", path.name, flags=re.IGNORECASE) for path in images]
+    targets = [output / f"{stem}{'.nii.gz' if benchmark.volumes else '.png'}" for stem in stems]
     if repeated := [path.name for path in set(targets) if targets.count(path) > 1]:
         raise UserError(f"several images would be written to {repeated[0]}; call predict once for each folder")
+    wanted = VOLUMES if benchmark.volumes else PHOTOGRAPHS
     for path in images:
-        wanted = VOLUMES if benchmark.volumes else PHOTOGRAPHS
         if not path.name.lower().endswith(wanted):
             raise UserError(f"{path}: this student was trained on {benchmark.name} and reads {', '.join(wanted)}")
     for path in images:  # all of them first, so that a damaged one leaves nothing half-done
         _read(benchmark, path)
     for path, target in progress(list(zip(images, targets, strict=True)), desc="predict", unit="image"):
         (_volume if benchmark.volumes else _photograph)(student, benchmark, path, target)
-
-
-def _stem(path: Path) -> str:
-    name = path.name
-    return name[: -len(".nii.gz")] if name.lower().endswith(".nii.gz") else path.stem
 
 
 def _label_map(student: Student, benchmark: Benchmark, image: np.ndarray) -> np.ndarray:

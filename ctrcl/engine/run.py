@@ -26,18 +26,7 @@ from ctrcl import data, methods
 from ctrcl.config import Experiment, Settings
 from ctrcl.engine import machine
 from ctrcl.engine.plan import MEASURES, ROOT, SOURCES, files, method_file
-from ctrcl.io import (
-    UserError,
-    advised,
-    fingerprint,
-    progress,
-    read_json,
-    read_text,
-    replacing,
-    sha256,
-    write_json,
-    write_text,
-)
+from ctrcl.io import UserError, advised, fingerprint, progress, read_json, replacing, sha256, write_json, write_text
 
 VERSIONS = ("torch", "timm", "monai", "numpy", "scipy", "pillow", "lightning-fabric")
 CHECKPOINTS = Path("artifacts/checkpoints")
@@ -163,7 +152,7 @@ class Run:
                 for seed, folder in seeds.items():
                     for path in sorted(folder.glob(pattern)):
                         shutil.copyfile(path, draft / name.format(seed, path.name))
-        curves = {seed: read_text(folder / "curves.csv").splitlines() for seed, folder in seeds.items()}
+        curves = {seed: (folder / "curves.csv").read_text().splitlines() for seed, folder in seeds.items()}
         head = f"seed,{next(iter(curves.values()))[0]}"
         lines = [f"{seed},{line}" for seed, (_, *body) in curves.items() for line in body]
         write_text(paths.curves, "\n".join([head, *lines]) + "\n")
@@ -178,9 +167,9 @@ def train(settings: Settings, runs: Iterable[tuple[str, Experiment]]) -> None:
         UserError: see `Run`; wrong options, a loss that is not finite, a full disk. What was complete by then stays.
     """
     wanted = list(runs)
-    with workers(settings) as pool:
+    with workers(settings) as (executor, done):
         for taught in (False, True):
-            pool.finish([Run(settings, d, e) for d, e in wanted if bool(e.teacher) == taught])
+            _finish(executor, done, [Run(settings, d, e) for d, e in wanted if bool(e.teacher) == taught])
 
 
 def evaluate_run(run: Run) -> None:
@@ -212,11 +201,19 @@ def train_seed(run: Run, seed: int) -> None:
     """In a worker: train and test one seed; `done.json` in its folder comes last."""
     from filelock import FileLock, Timeout
 
-    folder = run.folder(seed)
+    from ctrcl.data.preparation import Prepared
+    from ctrcl.engine import infer
+    from ctrcl.engine import train as training
+
+    folder, prepared = run.folder(seed), run.paths.prepared
+    teachers = run.teacher.weights if run.teacher else None
+    job = training.Job(run.settings, run.dataset, run.experiment, seed, prepared, folder, teachers)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "lock", timeout=0):
-            _train_seed(run, seed, folder)
+            cost = training.fit(job, _report)
+            infer.predict(folder, Prepared(prepared), seed, folder, training.fabric_of(run.settings).device)
+            write_json(folder / "done.json", cost | {"machine": machine.describe()})
     except Timeout:
         raise UserError(f"another process still works in {folder}; wait until it ends, or end it") from None
     except UserError:
@@ -227,18 +224,6 @@ def train_seed(run: Run, seed: int) -> None:
         write_text(folder / "error.txt", traceback.format_exc())
         first = (str(error).splitlines() or [""])[0]
         raise UserError(f"{run}, seed {seed}: {type(error).__name__}: {first}; details in {folder}/error.txt") from None
-
-
-def _train_seed(run: Run, seed: int, folder: Path) -> None:
-    from ctrcl.data.preparation import Prepared
-    from ctrcl.engine import infer
-    from ctrcl.engine import train as training
-
-    prepared, teachers = run.paths.prepared, run.teacher.weights if run.teacher else None
-    job = training.Job(run.settings, run.dataset, run.experiment, seed, prepared, folder, teachers)
-    cost = training.fit(job, _report)
-    infer.predict(folder, Prepared(prepared), seed, folder, training.fabric_of(run.settings).device)
-    write_json(folder / "done.json", cost | {"machine": machine.describe()})
 
 
 def committed() -> dict[str, Any]:
@@ -255,64 +240,51 @@ def committed() -> dict[str, Any]:
     return {"commit": commit, "clean": not changed}
 
 
-class Pool:
-    """Worker processes, and the number of steps that they have done."""
-
-    def __init__(self, executor: ProcessPoolExecutor, done: Any):
-        self.executor, self.done = executor, done
-
-    def finish(self, runs: list[Run]) -> None:
-        """Compute all that is left of the runs under one progress bar; the first error of a worker ends it."""
-        jobs: dict[Future, Run] = {}
-        steps = 0
-
-        def start(run: Run) -> None:
-            nonlocal steps
-            for function, *given in run.left():
-                steps += run.steps() if function is train_seed else 0
-                jobs[self.executor.submit(function, *given)] = run
-
-        for run in runs:
-            start(run)
-        if ready := [run for run in runs if run.trained]:
-            print(f"{_named(ready)}: trained already with this code, data and settings", file=sys.stderr)
-        before = self.done.value
-        with progress(total=steps, desc=_named(jobs.values()), unit="step", disable=not steps) as bar:
-            while jobs:
-                for future in wait(jobs, timeout=0.5, return_when="FIRST_COMPLETED").done:
-                    run = jobs.pop(future)
-                    future.result()
-                    if run not in jobs.values():  # its seeds are trained: deliver and evaluate them
-                        start(run)
-                bar.update(self.done.value - before - bar.n)
-
-
-def _named(runs: Iterable[Run]) -> str:
-    """One run by its name, several by their number."""
-    first, *others = dict.fromkeys(map(str, runs)) or [""]
-    return f"{len(others) + 1} trainings" if others else first
-
-
 @contextmanager
-def workers(settings: Settings) -> Iterator[Pool]:
-    """A pool of `settings.machine.workers` processes, started when needed; the end of the block ends them."""
+def workers(settings: Settings) -> Iterator[tuple[ProcessPoolExecutor, Any]]:
+    """`settings.machine.workers` processes and the number of steps that they have done; the block's end ends them."""
     machine.cap(settings.machine)
-    ways = multiprocessing.get_all_start_methods()
-    context: Any = multiprocessing.get_context("forkserver" if "forkserver" in ways else "spawn")
-    if "forkserver" in ways:
-        context.set_forkserver_preload(["ctrcl.engine.train", "ctrcl.engine.evaluate"])
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["ctrcl.engine.train", "ctrcl.engine.evaluate"])
     done, stop = context.Value("q", 0), context.Value("b", 0)
     executor = ProcessPoolExecutor(settings.machine.workers, context, initializer=_start, initargs=(done, stop))
     try:
-        yield Pool(executor, done)
+        yield executor, done
     except BrokenProcessPool:
-        stop.value = 1
         raise UserError("a worker process was killed (out of memory?); run the same command again to resume") from None
-    except BaseException:
-        stop.value = 1
-        raise
     finally:
-        executor.shutdown(wait=True, cancel_futures=True)
+        stop.value = 1  # of what still runs, after an error
+        executor.shutdown(cancel_futures=True)
+
+
+def _finish(executor: ProcessPoolExecutor, done: Any, runs: list[Run]) -> None:
+    """Compute all that is left of the runs under one progress bar; the first error of a worker ends it."""
+    jobs: dict[Future, Run] = {}
+    steps, before = 0, done.value
+
+    def start(run: Run) -> None:
+        nonlocal steps
+        for function, *given in run.left():
+            steps += run.steps() if function is train_seed else 0
+            jobs[executor.submit(function, *given)] = run
+
+    for run in runs:
+        start(run)
+    if ready := [run for run in runs if run.trained]:
+        print(f"{_named(ready)}: trained already with this code, data and settings", file=sys.stderr)
+    with progress(total=steps, desc=_named(jobs.values()), unit="step", disable=not steps) as bar:
+        while jobs:
+            for future in wait(jobs, timeout=0.5, return_when="FIRST_COMPLETED").done:
+                run = jobs.pop(future)
+                future.result()
+                if run not in jobs.values():  # its seeds are trained: deliver and evaluate them
+                    start(run)
+            bar.update(done.value - before - bar.n)
+
+
+def _named(runs: Iterable[Run]) -> str:
+    first, *others = dict.fromkeys(map(str, runs)) or [""]
+    return f"{len(others) + 1} trainings" if others else first
 
 
 _shared: dict[str, Any] = {}  # of a worker: the numbers that it shares with its parent

@@ -40,7 +40,7 @@ from ctrcl.losses.rectification import rectify
 from ctrcl.losses.targets import one_hot, presence
 from ctrcl.methods.base import Shape
 from ctrcl.methods.ctrcl import CTRCL
-from ctrcl.models.students import Prediction, load, load_tensors
+from ctrcl.models.students import load, load_tensors
 
 RANKS = ("best", "median", "worst")
 MOST, COMPONENTS = 60, 16  # cases and dimensions of the feature spaces
@@ -58,10 +58,7 @@ def chosen(alone: pd.DataFrame) -> pd.DataFrame:
 
 def collect(settings: Settings, dataset: str) -> None:
     """Write the samples of every experiment of the main table on a data set, all files or none."""
-    settings.size(dataset)
-    experiments = settings.tables.get("main", {}).get(dataset)
-    if not experiments or "alone" not in experiments:
-        raise UserError(f"tables.main.{dataset} of params.yaml must list `alone`: the cases are chosen by it")
+    experiments = settings.listed("main", dataset)
     torch.set_num_threads(settings.machine.threads)
     rows = RunPaths(settings.preset, dataset, "alone").cases
     if not rows.exists():
@@ -122,16 +119,11 @@ def _seen(trained: Trained, shown: dict[str, np.ndarray]) -> dict[str, np.ndarra
         for factor in ("alignment", "similarity", "certainty", "weight"):
             arrays[f"{factor}_{name}"] = getattr(rectified, factor).numpy().astype(np.float16)
         arrays[f"pyramid_{name}"] = np.array([map_.shape[1:3] for map_ in prediction.features])
-    return arrays | (_perceived(trained.category, predictions, target) if trained.category else {})
-
-
-def _perceived(method: CTRCL, predictions: dict[str, Prediction], target: Tensor) -> dict[str, np.ndarray]:
-    arrays = {}
-    for name, prediction in predictions.items():
-        features = [prediction.features[stage] for stage in method.stages]
-        for stage, seen in zip(method.stages, method.perceive(name, features, target), strict=True):
-            arrays[f"maps{stage + 1}_{name}"] = seen.maps.softmax(1).numpy().astype(np.float16)
-            arrays[f"embeddings{stage + 1}_{name}"] = seen.embeddings.numpy().astype(np.float16)
+        if method := trained.category:
+            features = [prediction.features[stage] for stage in method.stages]
+            for stage, seen in zip(method.stages, method.perceive(name, features, target), strict=True):
+                arrays[f"maps{stage + 1}_{name}"] = seen.maps.softmax(1).numpy().astype(np.float16)
+                arrays[f"embeddings{stage + 1}_{name}"] = seen.embeddings.numpy().astype(np.float16)
     return arrays
 
 

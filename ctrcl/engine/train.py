@@ -3,10 +3,8 @@
     ctrcl train phantom-cardiac ctrcl        # calls `fit` once for each seed
 
 AdamW, polynomial decay after a linear warm-up, the same for every method. The last step's weights count; the
-validation images only draw the curves. Lightning Fabric puts it on one or several devices, in the precision asked for.
-On the CPU a resumed run ends in the bytes of an uninterrupted one: everything random depends on seed and step, and a
-checkpoint holds weights, optimiser, random state and the sums of the running epoch. With several devices each has its
-share of every batch, over which its Dice and batch statistics run; the curves are the first device's.
+validation images only draw the curves. docs/reproducibility.md: how a run resumes. With several devices each has
+its share of every batch, over which its Dice and batch statistics run; the curves are the first device's.
 """
 
 import time
@@ -104,23 +102,22 @@ def fabric_of(settings: Settings) -> lightning_fabric.Fabric:
     )
 
 
-def fit(job: Job, report: Callable[[int], None] = lambda steps: None) -> dict[str, Any]:
+def unreported(steps: int) -> None:
+    """What several devices call instead of a `report`: they are processes apart."""
+
+
+def fit(job: Job, report: Callable[[int], None] = unreported) -> dict[str, Any]:
     """Train one seed, from its checkpoint if there is one; leaves `a.safetensors`, `b.safetensors`, `curves.csv`.
 
-    Args:
-        job: what to train.
-        report: called with the number of steps done since the last call.
+    `report` is called with the number of steps done since the last call.
 
     Returns:
         Device, seconds (of all sittings), peak memory in MiB; per student parameters, GFLOPs and milliseconds of one
         image; with CFCL, the accuracy of a linear probe on its class embeddings (`linear_probe`).
     """
     fabric = fabric_of(job.settings)
-    if fabric.world_size == 1:
-        return _fit(fabric, job, report)
     launch: Any = fabric.launch  # its annotation forgets the arguments
-    launch(_fit, job, lambda steps: None)
-    return torch.load(job.folder / "cost.pt", weights_only=True)
+    return launch(_fit, job, report if fabric.world_size == 1 else unreported)
 
 
 def _fit(fabric: lightning_fabric.Fabric, job: Job, report: Callable[[int], None]) -> dict[str, Any]:
@@ -156,13 +153,11 @@ def _fit(fabric: lightning_fabric.Fabric, job: Job, report: Callable[[int], None
             state.save(time.perf_counter() - begun)
             saved = time.perf_counter()
     state.seconds += time.perf_counter() - begun
-    return _finish(fabric, job, module, state, data)
+    return _finish(fabric, job, state, data)
 
 
-def _finish(
-    fabric: lightning_fabric.Fabric, job: Job, module: TrainingModule, state: "State", data: Prepared
-) -> dict[str, Any]:
-    cuda = fabric.device.type == "cuda"
+def _finish(fabric: lightning_fabric.Fabric, job: Job, state: "State", data: Prepared) -> dict[str, Any]:
+    module, cuda = state.module, fabric.device.type == "cuda"
     peak = torch.cuda.max_memory_allocated() / 2**20 if cuda else _resident_peak()
     costs = {name: profile_cost(student, fabric.device) for name, student in module.students.items()}
     record = {
@@ -183,7 +178,6 @@ def _finish(
         if count(module.objective):
             save_tensors(module.objective, job.folder / "method.safetensors", {"experiment": job.experiment.name})
         write_text(job.folder / "curves.csv", pd.DataFrame(state.curves).to_csv(index=False, float_format="%.6f"))
-        torch.save(record, job.folder / "cost.pt")
     return record
 
 

@@ -1,10 +1,8 @@
-"""Two players in one backward: gradient reversal, a learnable temperature, constant weights.
+"""Two players in one backward: gradient reversal and a learnable temperature (CTKD), constant weights.
 
-Reversal and learnable temperature: Li et al., "Curriculum temperature for knowledge distillation" (CTKD), AAAI 2023;
-fidelity `exact`, verified by tau = 15.6211715726 at theta = 1.
-
-Both players are trained by one sum of losses and one optimiser: a discriminator's term is computed from detached
-maps, a generator's term through `frozen` weights.
+Li et al.: "Curriculum temperature for knowledge distillation", AAAI 2023; fidelity `exact`. Both players are trained by
+one sum of losses and one optimiser: a discriminator's term is computed from detached maps, a generator's term through
+`frozen` weights.
 """
 
 import math
@@ -13,8 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ctrcl.losses.shapes import Logits, Scalar, Valid
-from ctrcl.losses.targets import mean_where, wide
+from ctrcl.losses.targets import Logits, Scalar, Valid, mean_where, wide
 
 SLOPE = 0.2  # of every leaky ReLU
 
@@ -44,10 +41,7 @@ class Temperature(nn.Module):
 
 
 def ctkd(student: Logits, teacher: Logits, temperature: Scalar, valid: Valid | None = None) -> Scalar:
-    """`kd` at a live temperature, whose gradient also comes from the teacher's softmax and from tau^2.
-
-    Li et al., "Curriculum temperature for knowledge distillation", AAAI 2023; fidelity `exact`.
-    """
+    """`kd` at a live temperature, whose gradient also comes from the teacher's softmax and from tau^2."""
     dtype = wide(student.dtype)
     log_p = (student.to(dtype) / temperature).log_softmax(1)
     log_q = (teacher.detach().to(dtype) / temperature).log_softmax(1)

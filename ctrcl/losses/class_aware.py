@@ -30,10 +30,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ctrcl.data import IGNORE
 from ctrcl.losses.divergence import kl
 from ctrcl.losses.segmentation import cross_entropy
-from ctrcl.losses.shapes import Feature, FullTarget, Maps, Scalar
-from ctrcl.losses.targets import IGNORE, mean_where, one_hot, presence, reduce_to, wide
+from ctrcl.losses.targets import Feature, FullTarget, Maps, Scalar, mean_where, one_hot, presence, reduce_to, wide
 
 EPSILON = 1e-3  # the least length that a vector is divided by: bounds the gradient where a feature is dead
 ABSENT = -1e4  # stands for ln 0 of a class that an image does not hold

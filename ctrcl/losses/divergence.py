@@ -1,20 +1,15 @@
-"""KL divergence from a soft label, and knowledge distillation (KD) built on it.
-
-- `kl`: Zhang, Xiang, Hospedales, Lu: "Deep mutual learning", CVPR 2018, equation 5; fidelity `exact`. CTRCL's L_rlcl
-  is the same divergence with a rectified label.
-- `kd`: Hinton, Vinyals, Dean: "Distilling the knowledge in a neural network", arXiv 1503.02531, 2015; `exact`.
+"""KL divergence from a soft label, as in DML and CTRCL, and knowledge distillation (KD) built on it; fidelity `exact`.
 
 The label or teacher is a constant. Where no pixel counts, a loss is 0 and its gradient finite.
 """
 
 import torch
 
-from ctrcl.losses.shapes import Logits, Scalar, Valid
-from ctrcl.losses.targets import mean_where, wide
+from ctrcl.losses.targets import Logits, Scalar, Valid, mean_where, wide
 
 
 def kl(label: Logits, log_probabilities: Logits, valid: Valid | None = None) -> Scalar:
-    """KL(label || p), summed over classes, mean over pixels and batch.
+    """KL(label || p), summed over classes, mean over pixels and batch (Zhang et al., CVPR 2018, equation 5).
 
     Args:
         label: probabilities of the peer or teacher; no gradient flows into it.
@@ -32,7 +27,7 @@ def kl(label: Logits, log_probabilities: Logits, valid: Valid | None = None) -> 
 
 
 def kd(student: Logits, teacher: Logits, temperature: float = 1.0, valid: Valid | None = None) -> Scalar:
-    """T^2 KL(p_t || p_s) of the two softmaxes at temperature T, mean over the pixels that count."""
+    """T^2 KL(p_t || p_s) of the two softmaxes at temperature T, mean over the pixels that count (arXiv 1503.02531)."""
     log_p = softened(student.to(wide(student.dtype)), temperature).log_softmax(1)
     label = softened(teacher.detach().to(log_p.dtype), temperature).softmax(1)
     return (temperature**2 * kl(label, log_p, valid)).to(student.dtype)  # KD, section 2

@@ -9,8 +9,7 @@ from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ctrcl.losses.shapes import Feature, Scalar, TeacherFeature
-from ctrcl.losses.targets import one_hot, reduce_to, wide
+from ctrcl.losses.targets import Feature, Scalar, TeacherFeature, one_hot, reduce_to, wide
 
 
 class Projection(nn.Conv2d):

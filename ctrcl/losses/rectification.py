@@ -13,8 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ctrcl.io import UserError
-from ctrcl.losses.shapes import Index, Logits, PerPixel, Target, Valid
-from ctrcl.losses.targets import IGNORE, class_index, wide
+from ctrcl.losses.targets import IGNORE, Index, Logits, PerPixel, Target, Valid, class_index, wide
 
 Factor = Literal["alignment", "similarity", "certainty"]
 FACTORS: tuple[Factor, ...] = ("alignment", "similarity", "certainty")

@@ -1,13 +1,10 @@
 """The supervised loss of every student: cross-entropy plus Dice, equal weights; fidelity `exact`.
 
-CTRCL (Wu et al., arXiv 2408.13698) trains each student on L_seg = CE + Dice of the final logits. The Dice here is
-the one Dice of this project: Milletari, Navab, Ahmadi: "V-Net", 3DV 2016 (squared denominators), with the
-background in, over the whole batch, smooth 1e-5 above and below (MONAI: `DiceLoss(softmax=True,
-squared_pred=True, batch=True, smooth_nr=1e-5, smooth_dr=1e-5)`).
+L_seg of CTRCL (Wu et al., arXiv 2408.13698). The one Dice of this project is that of Milletari, Navab, Ahmadi:
+"V-Net", 3DV 2016 (MONAI: `DiceLoss(softmax=True, squared_pred=True, batch=True, smooth_nr=1e-5, smooth_dr=1e-5)`).
 """
 
-from ctrcl.losses.shapes import Logits, Scalar, Target
-from ctrcl.losses.targets import IGNORE, class_index, mean_where, one_hot, wide
+from ctrcl.losses.targets import IGNORE, Logits, Scalar, Target, class_index, mean_where, one_hot, wide
 
 
 def segmentation(
@@ -34,7 +31,7 @@ def cross_entropy(logits: Logits, target: Target, ignore: int = IGNORE) -> Scala
 
 
 def dice(probabilities: Logits, target: Target, ignore: int = IGNORE, smooth: float = 1e-5) -> Scalar:
-    """One minus the Dice index, mean over classes, over the whole batch.
+    """One minus the Dice index with squared denominators, mean over classes with background, over the whole batch.
 
     Args:
         probabilities: softmax output, B K H W (or B K D H W).

@@ -1,15 +1,26 @@
-"""What every loss asks of a target: one-hot truth, the pixels that count, a smaller size, the classes present.
+"""Shapes that many signatures share, which the tests check at every call, and what every loss asks of a target.
 
-Standard bookkeeping, no paper. A target holds a class index per pixel; `IGNORE` marks a pixel that takes part
-nowhere. Any other value outside the classes is an error of the data set, which preparation refuses.
+B images, K classes, C and D channels; `*hw` is any number of spatial axes, `h w` the grid of a feature map, `H W` that
+of a target or of a teacher's feature map. A value of a target that is neither a class nor `IGNORE` is an error of the
+data set, which its reader refuses.
 """
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
 from ctrcl.data import IGNORE
-from ctrcl.losses.shapes import FullTarget, Index, Logits, Scalar, Target
+
+Scalar = Float[Tensor, ""]
+Logits = Float[Tensor, "b k *hw"]  # or probabilities, or their logarithms
+Maps = Float[Tensor, "b k h w"]  # logits of a training step or of a stage
+Target = Integer[Tensor, "b *hw"]
+FullTarget = Integer[Tensor, "b H W"]
+Valid = Bool[Tensor, "b *hw"]
+PerPixel = Float[Tensor, "b *hw"]
+Index = Integer[Tensor, "b 1 *hw"]
+Feature = Float[Tensor, "b c h w"]
+TeacherFeature = Float[Tensor, "b d H W"]
 
 
 def one_hot(

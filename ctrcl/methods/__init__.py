@@ -56,15 +56,13 @@ def completed(experiments: dict[str, Any]) -> dict[str, Any]:
     """Experiments with the label, family and fidelity of their method where they state none."""
     found = {}
     for name, values in experiments.items():
-        if not isinstance(values, dict) or not isinstance(values.get("method"), str):
-            raise UserError(f"experiments.{name} must name its method, e.g. {{method: dml}}")
-        try:
-            method = get(values["method"])
-        except UserError as error:
-            raise UserError(f"experiments.{name}.method: {error}") from None
+        stated = values.get("method") if isinstance(values, dict) else None
+        if stated not in names():
+            raise UserError(f"experiments.{name}.method = {stated!r}: name one of {', '.join(names())}")
+        method = get(stated)
         defaults = {"label": method.label, "family": method.family, "fidelity": method.fidelity}
         own = {key: values[key] for key in values if key in OWN}
-        found[name] = {"method": values["method"]} | defaults | own | values
+        found[name] = {"method": stated} | defaults | own | values
     return found
 
 
@@ -72,14 +70,8 @@ def describe(experiment: Experiment) -> dict[str, str]:
     """What a record says of an experiment: label, family, fidelity, citation, equation and loss balance."""
     method, chosen = get(experiment.method), options(experiment)
     values = {key: f"{v:g}" if isinstance(v, float) else v for key, v in chosen.model_dump().items()}
-    return {
-        "label": experiment.label,
-        "family": experiment.family,
-        "fidelity": experiment.fidelity,
-        "citation": method.citation,
-        "equation": method.equation.format(**values),
-        "balance": experiment.balance,
-    }
+    stated = experiment.model_dump(include={"label", "family", "fidelity", "balance"})
+    return stated | {"citation": method.citation, "equation": method.equation.format(**values)}
 
 
 def build(experiment: Experiment, shape: "Shape") -> "Objective":

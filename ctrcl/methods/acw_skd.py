@@ -33,17 +33,11 @@ from ctrcl.methods import base
 from ctrcl.methods.base import Method, Shape, Stages, Step, Terms, Weight
 
 
-class Reconstruction(nn.Sequential):
+def reconstruction(channels: int) -> nn.Sequential:
     """FRM: a feature rebuilt through a bottleneck of half its channels."""
-
-    def __init__(self, channels: int):
-        half = channels // 2
-        shrink, mix, grow = (
-            nn.Conv2d(channels, half, 1),
-            nn.Conv2d(half, half, 3, padding=1),
-            nn.Conv2d(half, channels, 1),
-        )
-        super().__init__(shrink, nn.ReLU(), mix, nn.ReLU(), grow)
+    half = channels // 2
+    shrink, mix = nn.Conv2d(channels, half, 1), nn.Conv2d(half, half, 3, padding=1)
+    return nn.Sequential(shrink, nn.ReLU(), mix, nn.ReLU(), nn.Conv2d(half, channels, 1))
 
 
 class ClassWise(nn.Module):
@@ -54,8 +48,8 @@ class ClassWise(nn.Module):
         self.options, self.classes = options, classes
         self.project = nn.Conv2d(channels, options.dimension, 1)
         self.auxiliary = nn.Conv2d(options.dimension, classes, 1)
-        self.rebuild = Reconstruction(options.dimension)
-        self.rebuild_classes = Reconstruction(options.dimension)
+        self.rebuild = reconstruction(options.dimension)
+        self.rebuild_classes = reconstruction(options.dimension)
         self.temperature = Temperature()
 
     def forward(self, feature: Tensor, offered: Tensor, step: Step) -> dict[str, Tensor]:

@@ -14,9 +14,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ctrcl.losses.adversarial import SLOPE, frozen
-from ctrcl.losses.divergence import softened
 from ctrcl.losses.features import Projection
-from ctrcl.losses.shapes import Feature, Scalar
+from ctrcl.losses.targets import Feature, Scalar
 from ctrcl.methods.base import OTHER, PAIRS, Shape, SoftLabelMethod, SoftLabelOptions, Stages, Step, Terms
 
 
@@ -67,10 +66,6 @@ class AFD(SoftLabelMethod):
         widths = shape.widths
         self.judges = self.per_stage(lambda n, s: Discriminator(widths[n][s]))
         self.transfers = self.per_stage(lambda n, s: Projection(widths[n][s], widths[OTHER[n]][s]))
-
-    @torch.no_grad()
-    def soft_label(self, logits: Tensor, target: Tensor) -> Tensor:
-        return softened(logits, self.options.temperature).softmax(1)
 
     def forward(self, step: Step) -> Terms:
         """DML's terms; `adversarial_a` (of student a) and `discriminator_a` (of its discriminator), the same of b."""

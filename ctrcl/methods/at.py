@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ctrcl.io import UserError
 from ctrcl.losses.features import attention_difference
-from ctrcl.losses.shapes import Feature, Scalar, TeacherFeature
+from ctrcl.losses.targets import Feature, Scalar, TeacherFeature
 from ctrcl.methods.base import FeatureOptions, OfflineMethod, Step
 
 
@@ -25,15 +25,11 @@ def at(student: Feature, teacher: TeacherFeature, form: str = "code") -> Scalar:
     Raises:
         UserError: another form.
     """
+    if form not in ("code", "paper"):
+        raise UserError(f"attention transfer: there is no form {form!r}; the forms are code, paper")
     difference = attention_difference(student, teacher, 2)
-    match form:
-        case "code":
-            loss = difference.square().mean()
-        case "paper":
-            loss = difference.norm(dim=1).mean()  # AT, equation 2
-        case _:
-            raise UserError(f"attention transfer: there is no form {form!r}; the forms are code, paper")
-    return loss.to(student.dtype)
+    loss = difference.square() if form == "code" else difference.norm(dim=1)  # AT, equation 2
+    return loss.mean().to(student.dtype)
 
 
 class AT(OfflineMethod):

@@ -1,10 +1,8 @@
 """What every method shares: its options, what a training step shows it, and the sum of losses that it returns.
 
-    loss = sum over students of w CE + Dice   +   the method's own terms
-
 A method is one file of this folder with one subclass of `Method`. It maps a `Step` to named, weighted terms; its
-parameters (projections, discriminators, memories) live only in training. `Objective` adds the students' own losses
-and applies the loss balance, the same for all methods.
+parameters (projections, discriminators, memories) live only in training. `Objective` adds the students' own losses,
+w CE + Dice, and applies the loss balance, the same for all methods.
 """
 
 import math
@@ -23,8 +21,7 @@ from ctrcl.losses.class_aware import Variant
 from ctrcl.losses.divergence import kl, softened
 from ctrcl.losses.rectification import FACTORS, Factor
 from ctrcl.losses.segmentation import segmentation
-from ctrcl.losses.shapes import Maps, Scalar, Target, Valid
-from ctrcl.losses.targets import IGNORE
+from ctrcl.losses.targets import IGNORE, Maps, Scalar, Target, Valid
 from ctrcl.models.students import Prediction
 
 OTHER = {"a": "b", "b": "a"}
@@ -150,9 +147,9 @@ class SoftLabelMethod(Method):
     soft_terms = ("logits",)
     Options: ClassVar[type[Options]] = SoftLabelOptions
 
-    @abstractmethod
     def soft_label(self, logits: Maps, target: Target) -> Maps:
-        """The label that a student with these logits offers: probabilities without gradient."""
+        """The label that a student with these logits offers, without gradient; by default its softmax, as it is."""
+        return softened(logits, self.options.temperature).softmax(1)
 
     def forward(self, step: Step) -> Terms:
         """`logits_a`, `logits_b`; nothing if alpha is 0."""
@@ -221,19 +218,9 @@ def ramp(done: float) -> float:
 
 
 class Objective(nn.Module):
-    """L_seg of every student plus the method's terms, in one of three loss balances.
+    """L_seg of every student plus the method's terms, in one of the three loss balances of docs/methods.md.
 
-    A KL divergence from a soft label is one more cross-entropy: at a constant weight it doubles the pixel terms
-    against the Dice loss. So a comparison states its balance:
-
-    - `constant`: the method's terms as its formula has them.
-    - `ramped`: all of them times `ramp`.
-    - `balanced`: cross-entropy and the method's `soft_terms` share one budget, half each, beside an undivided Dice
-      loss. The same as `constant` for methods without such terms.
-
-    Args:
-        method: None is training alone.
-        cross_entropy: weight of each student's own cross-entropy.
+    Without a method it is training alone; `cross_entropy` weighs each student's own.
     """
 
     def __init__(self, method: Method | None, balance: Balance = "constant", cross_entropy: float = 1.0):

@@ -14,11 +14,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ctrcl.losses.divergence import kd
-from ctrcl.losses.features import dots, matched, unit, widened
-from ctrcl.losses.shapes import Feature, Scalar, TeacherFeature
-from ctrcl.losses.targets import IGNORE, one_hot, reduce_to, wide
-from ctrcl.methods.base import FeatureOptions, OfflineMethod, Step, Terms
-from ctrcl.models.students import Prediction
+from ctrcl.losses.features import dots, matched, truth_on_grid, unit, widened
+from ctrcl.losses.targets import IGNORE, Feature, Scalar, TeacherFeature, wide
+from ctrcl.methods.base import FeatureOptions, OfflineMethod, Prediction, Step, Terms
 
 
 def cirkd_batch(student: Feature, teacher: TeacherFeature, temperature: float = 0.1) -> Scalar:
@@ -79,9 +77,7 @@ class ClassMemory(nn.Module):
     """Queues of the teacher's pixels and region means, one per class, and the student's projector to their width.
 
     Args:
-        student_channels, teacher_channels: of the features; the teacher's is D.
-        classes: K.
-        pixel_slots, region_slots: length of the queues.
+        pixel_slots, region_slots: length of the queues, of rows as wide as the teacher's features.
         pixel_anchors, region_anchors: how many to compare with, of all classes together.
         pushed: at most how many pixels of every image and class are stored.
         temperature: of both softmaxes; its square is no factor.
@@ -121,8 +117,7 @@ class ClassMemory(nn.Module):
         """
         own, fixed = matched(student, teacher)
         dtype = wide(student.dtype)
-        reduced = reduce_to(target, (own.shape[2], own.shape[3]))
-        truth, counted = (each.flatten(2) for each in one_hot(reduced, self.classes, self.ignore, dtype))
+        truth, counted = truth_on_grid(target, self.classes, self.ignore, own.to(dtype))
         own, fixed = (unit(f.to(dtype), 1).flatten(2) for f in (self.project(own), fixed))
 
         def term(queue: Queue) -> Scalar:
@@ -130,7 +125,7 @@ class ClassMemory(nn.Module):
             lowest = torch.finfo(dtype).min  # of an empty slot, so that its share is 0
             rows = (dots(anchors.to(dtype), f / self.temperature) for f in (own, fixed))
             s, t = (similar.where(filled.unsqueeze(1), lowest) for similar in rows)
-            return kd(s, t, valid=counted.squeeze(1)).to(student.dtype)
+            return kd(s, t, valid=counted).to(student.dtype)
 
         terms = term(self.pixels), term(self.regions)
         self._store(fixed, truth)

@@ -1,8 +1,4 @@
-"""Curriculum temperature (CTKD): KD at a temperature that is learnt against the student.
-
-Li et al.: "Curriculum temperature for knowledge distillation", AAAI 2023; fidelity `exact`
-(`losses/adversarial.py`).
-"""
+"""Curriculum temperature (CTKD, `losses/adversarial.py`): KD at a temperature that is learnt against the student."""
 
 from typing import Any
 
@@ -10,8 +6,7 @@ from pydantic import Field
 from torch import nn
 
 from ctrcl.losses.adversarial import Temperature, ctkd, ctkd_strength
-from ctrcl.methods.base import OfflineMethod, OfflineOptions, Shape, Step, Terms
-from ctrcl.models.students import Prediction
+from ctrcl.methods.base import OfflineMethod, OfflineOptions, Prediction, Shape, Step, Terms
 
 
 class CTKD(OfflineMethod):

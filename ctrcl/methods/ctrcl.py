@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ctrcl.losses.class_aware import CategoryPerception, Perception, cfcl, perceive
 from ctrcl.losses.features import resize_to_match
 from ctrcl.losses.rectification import rectify
-from ctrcl.losses.shapes import Maps, Target
+from ctrcl.losses.targets import Maps, Target
 from ctrcl.methods.base import PAIRS, CTRCLOptions, Options, Shape, SoftLabelMethod, Step, Terms
 
 

@@ -4,15 +4,14 @@ Claim 6 of the paper is that the method helps offline distillation. The teacher'
 supervision; the student's are aligned to them.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 from torch import nn
 
 from ctrcl.losses.class_aware import CategoryPerception, Perception, cfcl, perceive, supervise
 from ctrcl.losses.features import matched
 from ctrcl.losses.rectification import rectify
-from ctrcl.methods.base import CTRCLOptions, OfflineMethod, Step, Terms, distillation_loss
-from ctrcl.models.students import Prediction
+from ctrcl.methods.base import CTRCLOptions, OfflineMethod, Prediction, Step, Terms, distillation_loss
 
 
 class CTRCLOffline(OfflineMethod):
@@ -31,10 +30,8 @@ class CTRCLOffline(OfflineMethod):
 
     def stage_module(self, own: int, theirs: int) -> nn.Module:
         o = self.options
-        if not o.beta or o.variant == "prototype":
-            return nn.Identity()
-        cpms = {"own": CategoryPerception(own, self.classes, o.dimension)}
-        return nn.ModuleDict(cpms | {"theirs": CategoryPerception(theirs, self.classes, o.dimension)})
+        widths = {"own": own, "theirs": theirs} if o.beta and o.variant != "prototype" else {}
+        return nn.ModuleDict({who: CategoryPerception(n, self.classes, o.dimension) for who, n in widths.items()})
 
     def terms(self, name: str, student: Prediction, teacher: Prediction, step: Step) -> Terms:
         o, terms = self.options, {}
@@ -46,14 +43,12 @@ class CTRCLOffline(OfflineMethod):
     def category_terms(self, name: str, student: Prediction, teacher: Prediction, step: Step) -> Terms:
         """CFCL, one way."""
         o = self.options
-        modules: Any = self.stage_modules[name]
-        own: list[Perception] = []
-        theirs: list[Perception] = []
-        for stage, cpms in zip(self.stages, modules, strict=True):
+        seen: dict[str, list[Perception]] = {"own": [], "theirs": []}
+        for stage, cpms in zip(self.stages, self.stage_modules[name], strict=True):
             maps = matched(student.features[stage], teacher.features[stage])
-            for perceived, who, feature in zip((own, theirs), ("own", "theirs"), maps, strict=True):
-                cpm = None if o.variant == "prototype" else cpms[who]
-                perceived.append(perceive(cpm, feature, step.target, self.classes))
+            for (who, perceived), feature in zip(seen.items(), maps, strict=True):
+                perceived.append(perceive(cpms[who] if cpms else None, feature, step.target, self.classes))
+        own, theirs = seen.values()
         parts = cfcl(own, theirs, step.target, o.variant)
         terms = {"alignment": o.beta * parts.alignment}
         if o.variant != "prototype":

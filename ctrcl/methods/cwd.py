@@ -8,10 +8,8 @@ from pydantic import Field
 from torch import Tensor
 
 from ctrcl.losses.divergence import kl, softened
-from ctrcl.losses.shapes import Logits, Scalar, Valid
-from ctrcl.losses.targets import wide
-from ctrcl.methods.base import OfflineMethod, OfflineOptions, Step
-from ctrcl.models.students import Prediction
+from ctrcl.losses.targets import Logits, Scalar, Valid, wide
+from ctrcl.methods.base import OfflineMethod, OfflineOptions, Prediction, Step
 
 
 def cwd(student: Logits, teacher: Logits, temperature: float = 4.0, valid: Valid | None = None) -> Scalar:

@@ -9,10 +9,8 @@ from pydantic import Field
 from torch import Tensor
 
 from ctrcl.losses.divergence import softened
-from ctrcl.losses.shapes import Logits, Scalar, Valid
-from ctrcl.losses.targets import mean_where, wide
-from ctrcl.methods.base import OfflineMethod, OfflineOptions, Step
-from ctrcl.models.students import Prediction
+from ctrcl.losses.targets import Logits, Scalar, Valid, mean_where, wide
+from ctrcl.methods.base import OfflineMethod, OfflineOptions, Prediction, Step
 
 
 def dist(student: Logits, teacher: Logits, temperature: float = 1.0, valid: Valid | None = None) -> Scalar:

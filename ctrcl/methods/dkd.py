@@ -10,10 +10,8 @@ from pydantic import Field
 from torch import Tensor
 
 from ctrcl.losses.divergence import kl, softened
-from ctrcl.losses.shapes import Index, Logits, Scalar, Target
-from ctrcl.losses.targets import IGNORE, class_index, wide
-from ctrcl.methods.base import OfflineMethod, OfflineOptions, Step, Weight
-from ctrcl.models.students import Prediction
+from ctrcl.losses.targets import IGNORE, Index, Logits, Scalar, Target, class_index, wide
+from ctrcl.methods.base import OfflineMethod, OfflineOptions, Prediction, Step, Weight
 
 
 def dkd(

@@ -6,7 +6,7 @@ Zhang, Xiang, Hospedales, Lu: "Deep mutual learning", CVPR 2018; fidelity `exact
 import torch
 
 from ctrcl.losses.divergence import softened
-from ctrcl.losses.shapes import Logits, Maps, Target
+from ctrcl.losses.targets import Logits, Maps, Target
 from ctrcl.methods.base import SoftLabelMethod
 
 

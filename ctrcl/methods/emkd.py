@@ -10,10 +10,8 @@ from torch import Tensor, nn
 
 from ctrcl.losses.divergence import kd
 from ctrcl.losses.features import attention_difference, dots, truth_on_grid, unit, widened
-from ctrcl.losses.shapes import Feature, Scalar, TeacherFeature
-from ctrcl.losses.targets import IGNORE
-from ctrcl.methods.base import FeatureOptions, OfflineMethod, Step, Terms
-from ctrcl.models.students import Prediction
+from ctrcl.losses.targets import IGNORE, Feature, Scalar, TeacherFeature
+from ctrcl.methods.base import FeatureOptions, OfflineMethod, Prediction, Step, Terms
 
 
 def emkd_importance(student: Feature, teacher: TeacherFeature) -> Scalar:
@@ -38,7 +36,6 @@ def emkd_region(
 
 
 def _region_affinity(features: Feature, truth: Float[Tensor, "b k n"]) -> Float[Tensor, "b k k"]:
-    """Cosines between the mean features of the classes."""
     means = dots(truth, features.flatten(2).mT) / truth.sum(2, keepdim=True).clamp_min(1)
     return dots(unit(means, 2), unit(means, 2).mT)
 

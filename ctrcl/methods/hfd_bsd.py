@@ -16,8 +16,7 @@ from torch.nn import functional
 
 from ctrcl.losses.divergence import softened
 from ctrcl.losses.features import Projection, matched, mean_squared_error
-from ctrcl.losses.shapes import Maps, Target, Valid
-from ctrcl.losses.targets import IGNORE, class_index
+from ctrcl.losses.targets import IGNORE, Maps, Target, Valid, class_index
 from ctrcl.methods.base import OTHER, PAIRS, Method, Shape, SoftLabelOptions, Stages, Step, Terms, distillation_loss
 
 

@@ -9,8 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ctrcl.losses.features import dots, truth_on_grid, unit, widened
-from ctrcl.losses.shapes import Feature, Scalar, TeacherFeature
-from ctrcl.losses.targets import IGNORE, mean_where
+from ctrcl.losses.targets import IGNORE, Feature, Scalar, TeacherFeature, mean_where
 from ctrcl.methods.base import FeatureOptions, OfflineMethod, Step
 
 

@@ -8,8 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ctrcl.losses.divergence import kd
-from ctrcl.methods.base import OfflineMethod, OfflineOptions, Step
-from ctrcl.models.students import Prediction
+from ctrcl.methods.base import OfflineMethod, OfflineOptions, Prediction, Step
 
 
 class KD(OfflineMethod):

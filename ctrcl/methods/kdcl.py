@@ -4,14 +4,13 @@ Guo et al.: "Online knowledge distillation via collaborative learning", CVPR 202
 the label: naive, minlogit (default), linear, general.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
 
-from ctrcl.losses.shapes import Logits, Target
-from ctrcl.losses.targets import IGNORE, class_index, one_hot, wide
+from ctrcl.losses.targets import IGNORE, Logits, Target, class_index, one_hot, wide
 from ctrcl.methods.base import Method, SoftLabelOptions, Step, Terms, distillation_loss
 
 
@@ -70,12 +69,7 @@ def kdcl_general(logits: Sequence[Logits], target: Target, ignore: int = IGNORE)
     return mixed.clamp_min(torch.finfo(p.dtype).tiny).log().to(logits[0].dtype)
 
 
-FORMS: dict[str, Callable[..., Logits]] = {
-    "naive": kdcl_naive,
-    "minlogit": kdcl_minlogit,
-    "linear": kdcl_linear,
-    "general": kdcl_general,
-}
+FORMS: Any = {"naive": kdcl_naive, "minlogit": kdcl_minlogit, "linear": kdcl_linear, "general": kdcl_general}
 
 
 class KDCL(Method):

@@ -4,8 +4,7 @@ import torch
 
 from ctrcl.losses.divergence import softened
 from ctrcl.losses.rectification import wrong_pixels
-from ctrcl.losses.shapes import Logits, Maps, Target
-from ctrcl.losses.targets import IGNORE
+from ctrcl.losses.targets import IGNORE, Logits, Maps, Target
 from ctrcl.methods.base import SoftLabelMethod
 
 

@@ -16,8 +16,7 @@ from torch.nn import functional
 
 from ctrcl.losses.divergence import kd
 from ctrcl.losses.features import dots, resize_to_match
-from ctrcl.losses.shapes import Scalar
-from ctrcl.losses.targets import IGNORE, mean_where, reduce_to, wide
+from ctrcl.losses.targets import IGNORE, Scalar, mean_where, reduce_to, wide
 from ctrcl.methods import base
 from ctrcl.methods.base import Method, Shape, Stages, Step, Terms
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ctrcl.losses.features import widened
-from ctrcl.losses.shapes import Feature, Scalar, TeacherFeature
+from ctrcl.losses.targets import Feature, Scalar, TeacherFeature
 from ctrcl.methods.base import FeatureOptions, OfflineMethod, Step
 
 

@@ -8,8 +8,7 @@ from pydantic import Field
 
 from ctrcl.losses.divergence import softened
 from ctrcl.losses.rectification import mix_truth, wrong_pixels
-from ctrcl.losses.shapes import Logits, Maps, Target
-from ctrcl.losses.targets import IGNORE, class_index
+from ctrcl.losses.targets import IGNORE, Logits, Maps, Target, class_index
 from ctrcl.methods.base import SoftLabelMethod, SoftLabelOptions
 
 

@@ -16,10 +16,8 @@ from torch.nn import functional
 
 from ctrcl.losses.adversarial import SLOPE, frozen
 from ctrcl.losses.features import dots, widened
-from ctrcl.losses.shapes import Feature, Logits, Scalar, TeacherFeature, Valid
-from ctrcl.losses.targets import wide
-from ctrcl.methods.base import FeatureOptions, OfflineMethod, Shape, Step, Terms
-from ctrcl.models.students import Prediction
+from ctrcl.losses.targets import Feature, Logits, Scalar, TeacherFeature, Valid, wide
+from ctrcl.methods.base import FeatureOptions, OfflineMethod, Prediction, Shape, Step, Terms
 
 
 def skd_pixel(student: Logits, teacher: Logits, valid: Valid | None = None) -> Scalar:
@@ -75,9 +73,7 @@ def wgan_critic(
 ) -> Scalar:
     """mean c(fake) - mean c(real) + penalty (|gradient of c| - 1)^2 between them; only the critic gets a gradient.
 
-    Args:
-        critic: maps to one score per image.
-        source: random numbers of the CPU (torch's own, if none is given), so that a GPU draws the same.
+    `source`: random numbers of the CPU (torch's own, if none is given), so that a GPU draws the same.
     """
     real, fake = real.detach().to(wide(real.dtype)), fake.detach().to(wide(fake.dtype))
     share = torch.rand(len(real), 1, 1, 1, generator=source).to(real)

@@ -7,8 +7,7 @@ import torch
 
 from ctrcl.losses.divergence import softened
 from ctrcl.losses.rectification import wrong_pixels
-from ctrcl.losses.shapes import Logits, Maps, Target
-from ctrcl.losses.targets import IGNORE, class_index
+from ctrcl.losses.targets import IGNORE, Logits, Maps, Target, class_index
 from ctrcl.methods.base import SoftLabelMethod
 
 

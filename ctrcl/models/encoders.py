@@ -8,6 +8,7 @@ from typing import Any
 
 import timm
 from jaxtyping import Float
+from timm.layers import Format
 from torch import Tensor, nn
 
 from ctrcl.io import UserError
@@ -58,15 +59,11 @@ class Encoder(nn.Module):
         if not set(STRIDES) <= set(reductions):
             raise UserError(f"{network} has maps at strides {reductions}, not at {STRIDES}; choose another backbone")
         self.stages = [reductions.index(stride) for stride in STRIDES]
+        self.channels_last = getattr(self.backbone, "output_fmt", None) == Format.NHWC
         self.widths: list[int] = [info.channels()[stage] for stage in self.stages]
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b _ _ _"]]:
         """Four maps, fine to coarse."""
         maps = self.backbone(images)
-        return [self._nchw(maps[stage], width) for stage, width in zip(self.stages, self.widths, strict=True)]
-
-    @staticmethod
-    def _nchw(features: Tensor, width: int) -> Tensor:
-        if features.shape[1] != width and features.shape[-1] == width:
-            return features.permute(0, 3, 1, 2).contiguous()
-        return features
+        chosen = [maps[stage] for stage in self.stages]
+        return [map_.permute(0, 3, 1, 2).contiguous() for map_ in chosen] if self.channels_last else chosen

@@ -71,9 +71,7 @@ class Prediction:
 class Student(nn.Module):
     """One network of a method; what is deployed is this and nothing else. `widths` are the channels of its features.
 
-    Args:
-        design: what to build.
-        pretrained: timm's weights for the encoder; out of reach is a `UserError`.
+    `pretrained`: timm's weights for the encoder; out of reach is a `UserError`.
     """
 
     def __init__(self, design: Design, pretrained: bool = False):

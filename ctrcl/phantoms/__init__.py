@@ -2,11 +2,10 @@
 
     python -m ctrcl.phantoms data          draws data/phantom-{polyp,cardiac,abdomen}
 
-They show the paper's motivation in minutes. A local network confuses organs that look the same left and right, and
-organ texture in the wrong place (stains coloured like a polyp, a second ring like the left ventricle, bowel like
-kidney). A coarse network blurs thin walls, small vessels and irregular outlines. `polyp.py`, `cardiac.py` and
-`abdomen.py` define what is drawn and how difficult it is. Every case has its own seed (set, number), so that any one
-can be drawn again alone. They contain no patient data, and no result on them says anything about patients.
+They show the paper's motivation in minutes: a local network confuses what looks alike in another place, a coarse one
+blurs thin walls, small vessels and irregular outlines. `polyp.py`, `cardiac.py` and `abdomen.py` define what is drawn
+and how difficult it is. Every case has its own seed (set, number), so that any one can be drawn again alone.
+They contain no patient data, and no result on them says anything about patients.
 """
 
 from pathlib import Path
