@@ -67,7 +67,6 @@ class Machine(Strict):
     workers: PositiveInt
     threads: PositiveInt
     accelerator: Literal["auto", "cpu", "gpu"]
-    devices: PositiveInt
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]
     portable: bool
     checkpoint_seconds: PositiveFloat
@@ -78,11 +77,7 @@ class Machine(Strict):
 
 
 class Augmentation(Strict):
-    """Drawn per image: flip (probability), rotation (degrees), relative ranges of the rest.
-
-    `elastic` is a share of the image's side (at 1/8 neighbouring control points can meet), `noise` the largest
-    standard deviation.
-    """
+    """Drawn per image: flip (probability), rotation (degrees), relative ranges of the rest."""
 
     flip: Share
     rotation: float = Field(ge=0, le=180)
@@ -90,8 +85,6 @@ class Augmentation(Strict):
     brightness: Share
     contrast: float = Field(ge=0, lt=1)
     gamma: float = Field(ge=0, lt=1)
-    elastic: float = Field(ge=0, lt=0.125)
-    noise: Share
 
 
 class Data(Strict):

@@ -16,7 +16,7 @@ THREE_STEPS = """
 import hashlib, sys
 from ctrcl.config import Machine
 from ctrcl.engine import machine
-machine.cap(Machine(workers=1, threads=1, accelerator="cpu", devices=1, precision="32-true", portable=True,
+machine.cap(Machine(workers=1, threads=1, accelerator="cpu", precision="32-true", portable=True,
                     checkpoint_seconds=1.0))
 import torch
 from ctrcl.methods.base import Objective, Step
@@ -41,7 +41,7 @@ print(torch.backends.cpu.get_cpu_capability(), torch.__version__.partition("+")[
 
 
 def settings(**values) -> Machine:
-    defaults = {"workers": 1, "threads": 1, "accelerator": "cpu", "devices": 1, "precision": "32-true"}
+    defaults = {"workers": 1, "threads": 1, "accelerator": "cpu", "precision": "32-true"}
     return Machine(**defaults | {"portable": False, "checkpoint_seconds": 1.0} | values)
 
 

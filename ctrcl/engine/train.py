@@ -3,8 +3,7 @@
     ctrcl train phantom-cardiac ctrcl        # calls `fit` once for each seed
 
 AdamW, polynomial decay after a linear warm-up, the same for every method. The last step's weights count; the
-validation images only draw the curves. docs/reproducibility.md: how a run resumes. With several devices each has
-its share of every batch, over which its Dice and batch statistics run; the curves are the first device's.
+validation images only draw the curves. docs/reproducibility.md: how a run resumes.
 """
 
 import time
@@ -93,20 +92,13 @@ def learning_rate(step: int, steps: int, plan: Training) -> float:
 
 
 def fabric_of(settings: Settings) -> lightning_fabric.Fabric:
-    """Device, number of devices and precision of the settings; sets the threads of this process."""
+    """Device and precision of the settings; sets the threads of this process."""
     machine = settings.machine
     torch.set_num_threads(machine.threads)
-    strategy = "auto" if machine.devices == 1 else "ddp_spawn"
-    return lightning_fabric.Fabric(
-        accelerator=machine.accelerator, strategy=strategy, devices=machine.devices, precision=machine.precision
-    )
+    return lightning_fabric.Fabric(accelerator=machine.accelerator, devices=1, precision=machine.precision)
 
 
-def unreported(steps: int) -> None:
-    """What several devices call instead of a `report`: they are processes apart."""
-
-
-def fit(job: Job, report: Callable[[int], None] = unreported) -> dict[str, Any]:
+def fit(job: Job, report: Callable[[int], None] = lambda steps: None) -> dict[str, Any]:
     """Train one seed, from its checkpoint if there is one; leaves `a.safetensors`, `b.safetensors`, `curves.csv`.
 
     `report` is called with the number of steps done since the last call.
@@ -115,20 +107,13 @@ def fit(job: Job, report: Callable[[int], None] = unreported) -> dict[str, Any]:
         Device, seconds (of all sittings), peak memory in MiB; per student parameters, GFLOPs and milliseconds of one
         image; with CFCL, the accuracy of a linear probe on its class embeddings (`linear_probe`).
     """
-    fabric = fabric_of(job.settings)
-    launch: Any = fabric.launch  # its annotation forgets the arguments
-    return launch(_fit, job, report if fabric.world_size == 1 else unreported)
-
-
-def _fit(fabric: lightning_fabric.Fabric, job: Job, report: Callable[[int], None]) -> dict[str, Any]:
-    begun = time.perf_counter()
+    fabric, begun = fabric_of(job.settings), time.perf_counter()
     _resident_peak(reset=True)
     plan, data = job.experiment.training, Prepared(job.prepared)
     module = assemble(job, data, fabric.device)
     optimizer = torch.optim.AdamW(module.parameters(), plan.learning_rate, weight_decay=plan.weight_decay, fused=True)
     model, optimizer = fabric.setup(module, optimizer)
-    ranks = (fabric.global_rank, fabric.world_size)
-    batches = Batches(data, plan.batch, job.settings.augmentation, job.seed, fabric.device, *ranks)
+    batches = Batches(data, plan.batch, job.settings.augmentation, job.seed, fabric.device)
     per_epoch = plan.steps_per_epoch or batches.per_pass
     steps = plan.epochs * per_epoch
     state = State(job.folder / "checkpoint.pt", module, optimizer)
@@ -149,17 +134,17 @@ def _fit(fabric: lightning_fabric.Fabric, job: Job, report: Callable[[int], None
             state.close_epoch(epoch, per_epoch, validate(module, data, fabric.device))
         elif state.step % CHECK_EVERY == 0:
             state.check()
-        if time.perf_counter() - saved > job.settings.machine.checkpoint_seconds and fabric.is_global_zero:
+        if time.perf_counter() - saved > job.settings.machine.checkpoint_seconds:
             state.save(time.perf_counter() - begun)
             saved = time.perf_counter()
     state.seconds += time.perf_counter() - begun
-    return _finish(fabric, job, state, data)
+    return _finish(fabric.device, job, state, data)
 
 
-def _finish(fabric: lightning_fabric.Fabric, job: Job, state: "State", data: Prepared) -> dict[str, Any]:
-    module, cuda = state.module, fabric.device.type == "cuda"
+def _finish(device: torch.device, job: Job, state: "State", data: Prepared) -> dict[str, Any]:
+    module, cuda = state.module, device.type == "cuda"
     peak = torch.cuda.max_memory_allocated() / 2**20 if cuda else _resident_peak()
-    costs = {name: profile_cost(student, fabric.device) for name, student in module.students.items()}
+    costs = {name: profile_cost(student, device) for name, student in module.students.items()}
     record = {
         "device": torch.cuda.get_device_name() if cuda else "cpu",
         "seconds": round(state.seconds, 1),
@@ -170,14 +155,13 @@ def _finish(fabric: lightning_fabric.Fabric, job: Job, state: "State", data: Pre
     }
     method: Any = module.objective.method
     if len(getattr(method, "cpms", ())):
-        record["collapse"] = linear_probe(module.students, method, data, fabric.device)
-    if fabric.is_global_zero:
-        for name, student in module.students.items():
-            about = {"dataset": job.dataset, "experiment": job.experiment.name, "seed": job.seed, "student": name}
-            save(student, job.folder / f"{name}.safetensors", about)
-        if count(module.objective):
-            save_tensors(module.objective, job.folder / "method.safetensors", {"experiment": job.experiment.name})
-        write_text(job.folder / "curves.csv", pd.DataFrame(state.curves).to_csv(index=False, float_format="%.6f"))
+        record["collapse"] = linear_probe(module.students, method, data, device)
+    for name, student in module.students.items():
+        about = {"dataset": job.dataset, "experiment": job.experiment.name, "seed": job.seed, "student": name}
+        save(student, job.folder / f"{name}.safetensors", about)
+    if count(module.objective):
+        save_tensors(module.objective, job.folder / "method.safetensors", {"experiment": job.experiment.name})
+    write_text(job.folder / "curves.csv", pd.DataFrame(state.curves).to_csv(index=False, float_format="%.6f"))
     return record
 
 

@@ -6,7 +6,6 @@ which is left out; Swin's NHWC maps are turned to NCHW.
 
 from typing import Any
 
-import timm
 from jaxtyping import Float
 from timm.layers import Format
 from torch import Tensor, nn
@@ -36,6 +35,8 @@ class Encoder(nn.Module):
 
     def __init__(self, network: str, channels: int, size: int, pretrained: bool = False):
         super().__init__()
+        import timm
+
         name, sizes = SMALLER.get(network, (network, {}))
         if sizes and pretrained:
             raise UserError(f"{network} has no pretrained weights; set `pretrained: false`, or name {name}")
