@@ -25,7 +25,6 @@ results = typer.Typer(help="Results: verify, compare.", no_args_is_help=True, ri
 app.add_typer(results, name="results")
 INTERRUPTED = 130  # what typer answers to Ctrl-C
 Dataset = Annotated[str, typer.Argument(help="a data set of this preset, e.g. phantom-cardiac")]
-Experiment = Annotated[str, typer.Argument(help="an experiment of params.yaml, e.g. ctrcl")]
 
 
 def main() -> None:

@@ -222,8 +222,6 @@ def titled(notebook: Any, stem: str, part: str) -> str:
     about = stem.removesuffix(f"-{part}")
     if stem != about and not (ROOT / notebooks.PAPER / f"{about}.ipynb").exists():
         heading = f"Comparison: {about.replace('-', ' ')}"
-    elif stem.startswith("overview-"):
-        heading = f"{heading}: {stem.removeprefix('overview-')}"
     notebook.cells[0].source = f"# {heading}{f', {part}' if stem != about else ''}\n{rest}"
     return heading
 
@@ -232,9 +230,6 @@ def downloads(preset: Path, page: Path) -> str:
     """Links to what a page wrote."""
     if page.stem == "claims":
         found = [preset / "claims.csv"]
-    elif page.stem.startswith("overview-"):
-        table = page.stem.removeprefix("overview-")
-        found = [path for kind in ("ranks", "wins-*") for path in sorted((preset / "tables").glob(f"{kind}-{table}.*"))]
     else:
         found = [path for end in (".*", "-*") for path in sorted(preset.glob(f"[tf]*/{page.stem}{end}"))]
     links = [path for path in found if path.suffix in (".csv", ".tex", ".pdf")]

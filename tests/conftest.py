@@ -27,6 +27,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_sessionfinish() -> None:
+    """Else nanobind reports what it misses at the end."""
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     """One thread, so that sums are added in one order; torch is not imported for the tests that do without it."""

@@ -232,13 +232,13 @@ def samples(truth: np.ndarray, image: np.ndarray, rng: np.random.Generator, name
 
 def spaces(rng: np.random.Generator, name: str) -> dict[str, np.ndarray]:
     """Vectors of two seeds whose classes lie apart, and, with CFCL, shared ones and the maps of stages 3 and 4."""
-    arrays = {"space_case": np.array([f"{case:04}" for case in range(CASES)])}
+    arrays = {}
     corners = np.eye(4, 6)[None, None]
     for student in ("a", "b"):
         arrays[f"pyramid_{student}"] = np.array([[16, 8], [32, 4], [64, 2], [128, 1]])
         centres = corners + rng.normal(0, 0.3, (2, CASES, 4, 6))
         centres[:, 3, 1] = np.nan  # case 3 lacks the first class
-        arrays |= {f"centres_{student}": centres.astype(np.float16), f"held_{student}": np.array([0.9, 0.8])}
+        arrays[f"centres_{student}"] = centres.astype(np.float16)
         if name in ("cfcl", "ctrcl"):
             shared = corners + rng.normal(0, 0.05, (2, CASES, 4, 6))
             arrays[f"shared_{student}"] = shared.astype(np.float16)

@@ -8,13 +8,12 @@ import torch
 from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 from numpy.testing import assert_allclose
-from scipy.stats import rankdata
 
 from ctrcl import io
 from ctrcl.engine import metrics
-from ctrcl.io import STUDENTS, UserError
+from ctrcl.io import UserError
 from ctrcl.losses.targets import reduce_to
-from ctrcl.report import overview, stats, style
+from ctrcl.report import stats, style
 from ctrcl.report import table as tables
 from ctrcl.report.cost import costs
 from ctrcl.report.results import DRAWN, Results
@@ -330,57 +329,9 @@ def test_seconds_are_compared_where_as_many_seeds_trained_at_once(tmp_path):
     assert (frame["relative"].isna() == (frame["experiment"] == "kd")).all()  # one seed, its baseline three
 
 
-# over data sets
-
-
-def test_on_one_data_set_the_ranks_are_those_of_the_means(results):
-    found = overview.ranks(results)
-    frame, ranks = tables.main(results, DATASET).frame, found.frame.set_index(["experiment", "student"])
-    for student in STUDENTS:
-        mine = frame[frame["student"] == student].set_index("experiment")["dsc"]
-        assert list(ranks.xs(student, level="student").loc[factory.MAIN, "rank"]) == list(rankdata(-mine))
-    assert (ranks["low"] <= ranks["rank"]).all()
-    assert (ranks["rank"] <= ranks["high"]).all()
-    assert DRAWN in found.notes
-
-
-def test_means_of_resamples_equal_a_loop(monkeypatch):
-    monkeypatch.setattr(overview, "RESAMPLES", 30)
-    grids = [pd.DataFrame(RNG.normal(0, 1, (5, 3))) for _ in range(2)]
-    grids[1].iloc[2, 1] = np.nan
-    found = overview.resampled(grids, 4)
-    rng = np.random.default_rng([overview.SEED, 4])
-    units, seeds = (rng.multinomial(n, np.full(n, 1 / n), 30) for n in (5, 3))
-    for k, cells in enumerate(grid.to_numpy() for grid in grids):
-        for r in range(30):
-            weights = np.outer(units[r], seeds[r]) * ~np.isnan(cells)
-            assert_allclose(found[r, k], np.nansum(weights * cells) / weights.sum())
-
-
-def test_a_resample_without_a_value_is_left_out(tmp_path):
-    """Two patients, one without any defined DSC for one method: some resamples cannot rank it."""
-    place = factory.make(tmp_path)
-    for name in factory.MAIN:
-        factory.edit(place, name, lambda rows: rows[rows["patient"].isin(["000", "001"])])
-    factory.edit(place, "dml", lambda rows: rows.assign(dsc=rows["dsc"].mask(rows["patient"] == "000")))
-    assert np.isfinite(overview.ranks(Results(place)).frame[["rank", "low", "high"]]).all(axis=None)
-
-
-def test_a_win_is_a_difference_that_is_better(results):
-    counts, parts = overview.wins(results, "b").frame.set_index("experiment"), results.parts(DATASET)
-    for mine in factory.MAIN:
-        for other in factory.MAIN:
-            gap = stats.difference(parts[mine, "b"], parts[other, "b"], "dsc")
-            assert counts.loc[mine, other] <= (gap.verdict() == stats.BETTER)  # Holm's p is at least its own,
-            if gap.mean > 0 and 21 * gap.p < 0.05:  # and at most Bonferroni's
-                assert counts.loc[mine, other] == 1
-    assert counts.loc["ctrcl"].sum() == len(factory.MAIN) - 1
-
-
 def test_unknown_names_are_refused(results):
     for draw in (qualitative.figure, rectification.figure):
         with pytest.raises(UserError, match="_c"):
             draw(results, DATASET, "c")
-    for ask in (overview.ranks, lambda results, name: tables.main(results, DATASET, name)):
-        with pytest.raises(UserError, match="'nothing'"):
-            ask(results, "nothing")
+    with pytest.raises(UserError, match="'nothing'"):
+        tables.main(results, DATASET, "nothing")

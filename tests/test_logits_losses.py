@@ -96,6 +96,14 @@ LOOPS = {
 }
 
 
+def test_a_class_that_does_not_vary_correlates_with_nothing():
+    """Its mean over many pixels is rounded, and what rounding leaves is no variation."""
+    constant = torch.tensor([3.0, -3.0, 1.0]).reshape(1, 3, 1, 1).expand(2, 3, 40, 40)
+    own, other = (v.softmax(1)[0, :, 0, 0].tolist() for v in (constant, constant.roll(1, 1)))
+    expected = 1 - correlation(own, other) + 1
+    assert_close(dist(constant, constant.roll(1, 1)), torch.tensor(expected))
+
+
 def test_losses_have_their_reference_values(device):
     s, t, y = (v.to(device) for v in reference())
     tau = 1 + 20 * torch.tensor(1.0, dtype=torch.float64, device=device).sigmoid()

@@ -9,7 +9,7 @@ import results_factory as factory
 
 from ctrcl.io import UserError
 from ctrcl.report import notebook as notebooks
-from ctrcl.report.summary import Page
+from ctrcl.report.summary import TABLES, Page
 
 ROOT = Path(__file__).parent.parent
 PAPER = sorted((ROOT / "notebooks/paper").glob("*.ipynb"))
@@ -48,7 +48,7 @@ def test_a_committed_notebook_is_clean(path):
         assert set(cell["metadata"]) <= {"tags"}
     if path in PAPER:
         (tagged,) = [cell for cell in notebook["cells"] if "parameters" in cell["metadata"].get("tags", [])]
-        everywhere = path.stem in (*ONCE, "overview")
+        everywhere = path.stem in ONCE
         parameters = 'preset = "laptop"' + ("" if everywhere else '\ndataset = "phantom-cardiac"')
         assert "".join(tagged["source"]).startswith(parameters)
 
@@ -81,17 +81,17 @@ def test_controls_are_named_where_no_kernel_lives(project):
 def test_every_notebook_runs_and_writes_what_its_page_lists(project, name, monkeypatch):
     """Its cells one after the other in this process, which is faster than a kernel for each."""
     monkeypatch.chdir(project)
-    dataset = None if name in (*ONCE, "overview") else factory.DATASET
-    table = {"overview": "main", "comparison": "offline"}.get(name)
+    dataset = None if name in ONCE else factory.DATASET
+    table = "offline" if name == "comparison" else None
     names = {"preset": "smoke", "dataset": dataset, "table": table}
     for cell in nbformat.read(project / f"notebooks/paper/{name}.ipynb", 4).cells:
         if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", []):
             exec(cell.source, names)
     page, place = Page(name, dataset, table), project / "results/smoke"
-    tables = [place / "tables" / f"{stem}.{kind}" for stem in page.tables() for kind in ("csv", "md", "tex")]
+    tables = [place / f"tables/{page.stem}.{kind}" for kind in ("csv", "md", "tex") if name in TABLES]
     assert all(path.exists() for path in tables)
     drawn = [path for path in (place / "figures").glob("*.pdf") if page.draws(path.stem)]
-    assert drawn or name in ("overview", "claims")
+    assert drawn or name == "claims"
     assert (place / "claims.csv").exists() or name != "claims"
 
 
@@ -113,7 +113,7 @@ def test_a_failing_cell_is_one_line_and_writes_nothing(tmp_path):
 
 
 def test_an_unknown_notebook_is_named_with_those_there_are(project):
-    with pytest.raises(UserError, match=r"'nothing'.*main, motivation, overview, qualitative"):
+    with pytest.raises(UserError, match=r"'nothing'.*main, motivation, qualitative"):
         notebooks.execute("nothing", "smoke", factory.DATASET, project)
 
 

@@ -91,7 +91,7 @@ def test_every_notebook_belongs_to_a_stage():
 def test_the_command_that_a_page_ends_with_names_its_stage(path):
     plan, params = (yaml.safe_load((REPOSITORY / name).read_text()) for name in ("plan.yaml", "params.yaml"))
     source = "".join(json.loads(path.read_text())["cells"][-1]["source"])
-    table = "main" if path.stem == "overview" else next(name for name in params["tables"] if name != "main")
+    table = next(name for name in params["tables"] if name != "main")
     (named,) = re.findall(r"dvc repro (\S+)", source)
     group, _, item = named.format(preset=params["preset"], dataset=plan["first"], table=table).partition("@")
     assert item in plan[group] if group in plan else item == params["preset"] and "matrix" in STAGES[group]

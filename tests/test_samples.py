@@ -76,14 +76,12 @@ def test_a_slice_is_the_one_with_the_largest_foreground(kept, tmp_path):
 
 def test_vectors_are_kept_of_every_seed_and_test_case(kept):
     for name, arrays in kept.items():
-        assert arrays["space_case"].tolist() == ["test0", "test1", "test2"]
         for student in ("a", "b"):
             seeds, cases, classes, width = arrays[f"centres_{student}"].shape
             assert (seeds, cases, classes) == (2, 3, 4)
             assert width <= samples.COMPONENTS
             assert arrays[f"centres_{student}"].dtype == np.float16
             assert_allclose(np.nanmean(arrays[f"centres_{student}"].astype(float) ** 2, axis=(1, 2, 3)), 1, atol=0.01)
-            assert ((arrays[f"held_{student}"] > 0.5) & (arrays[f"held_{student}"] <= 1 + 1e-9)).all()
             assert arrays[f"pyramid_{student}"][:, 1].tolist() == [8, 4, 2, 1]
             assert (f"shared_{student}" in arrays) == (f"maps4_{student}" in arrays) == (name == "cfcl")
     assert kept["cfcl"]["shared_a"].shape[:3] == (2, 3, 4)
@@ -111,5 +109,5 @@ def test_both_students_embeddings_are_projected_together(kept):
     """Each in its own components, they could not be compared: distances between the students would be lost."""
     rng = np.random.default_rng(0)
     a, b = rng.normal(0, 1, (2, 10, 3, 8))
-    one, other = samples.principal(np.stack([a, b]), 8)[0]
+    one, other = samples.principal(np.stack([a, b]), 8)
     assert_allclose(((one - other) ** 2).sum(), ((a - b) ** 2).sum())

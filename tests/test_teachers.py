@@ -7,6 +7,7 @@ import smoke
 import torch
 
 from ctrcl import config, methods
+from ctrcl.data.preparation import Prepared
 from ctrcl.engine import run as runs
 from ctrcl.engine import train as training
 from ctrcl.engine.plan import plan
@@ -53,7 +54,7 @@ def test_every_seed_learns_from_the_teacher_of_its_seed(project, monkeypatch):
     folder = paths_of(project, "teachers", monkeypatch).weights
     for seed in (0, 1):
         job = job_of(project, seed, folder, teachers=folder)
-        for name, teacher in training.teachers_of(job).items():
+        for name, teacher in training.assemble(job, Prepared(job.prepared)).teachers.items():
             kept = load(folder / f"seed{seed}-{name}.safetensors")[0].state_dict()
             assert all(torch.equal(kept[key], value) for key, value in teacher.student.state_dict().items())
             assert not teacher.student.training

@@ -31,7 +31,9 @@ def evaluate(predictions: Path, data: Prepared, about: dict[str, Any], students:
     errors = _stored(predictions / f"seed{seed}-mae.csv")
     for student in STUDENTS:
         path = predictions / f"seed{seed}-{student}.npz"
-        described = about | describe(students, student)
+        chosen = [students.a, students.b] if student == "ensemble" else [getattr(students, student)]
+        described = about | {"student": student, "network": "+".join(one.network for one in chosen)}
+        described["kind"] = chosen[0].kind if len(chosen) == 1 else "ensemble"
         with _stored(path) as maps:
             for case in data.cases("test"):
                 for row in measured(maps[case["id"]], data.truth(case), case, data.manifest["classes"]):
@@ -54,15 +56,6 @@ def diagonals(data: Prepared) -> dict[str, float]:
     """Per test case the length of its grid's diagonal, in its unit: the value of an undefined distance."""
     sizes = ((case["id"], case["shape"], case["spacing"] or [1] * len(case["shape"])) for case in data.cases("test"))
     return {name: round(float(np.linalg.norm(np.multiply(shape, spacing))), 6) for name, shape, spacing in sizes}
-
-
-def describe(students: Students, name: str) -> dict[str, str]:
-    """The columns student, network and kind."""
-    if name == "ensemble":
-        both = f"{students.a.network}+{students.b.network}"
-        return {"student": name, "network": both, "kind": "ensemble"}
-    chosen = getattr(students, name)
-    return {"student": name, "network": chosen.network, "kind": chosen.kind}
 
 
 def measured(

@@ -31,7 +31,7 @@ class Deployed(nn.Module):
         return self.student(standardised(image)).probabilities
 
 
-def export(weights: Path, output: Path, opset: int = OPSET) -> tuple[Path, Path]:
+def export(weights: Path, output: Path) -> tuple[Path, Path]:
     """Write `output/<name>.safetensors` and `output/<name>.onnx`, name as of the weights; both or neither.
 
     Raises:
@@ -40,25 +40,25 @@ def export(weights: Path, output: Path, opset: int = OPSET) -> tuple[Path, Path]
     student, about = load(weights)
     graph, copy = (output / f"{weights.stem}{suffix}" for suffix in (".onnx", ".safetensors"))
     with replacing(graph) as draft:
-        write_graph(student, draft, opset)
+        write_graph(student, draft)
         save(student, copy, about)
     return copy, graph
 
 
-def write_graph(student: Student, path: Path, opset: int = OPSET) -> None:
+def write_graph(student: Student, path: Path) -> None:
     """One checked ONNX file with its weights inside; equal weights are equal bytes."""
     import onnx
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
-    design = student.design
-    images = torch.zeros(2, design.channels, design.size, design.size)  # one would be taken for a constant
+    size = student.design.size
+    images = torch.zeros(2, student.design.channels, size, size)  # one would be taken for a constant
     program: Any = torch.onnx.export(
         Deployed(student).eval(),
         (images,),
         input_names=["image"],
         output_names=["probabilities"],
         dynamic_shapes=({0: torch.export.Dim("batch")},),
-        opset_version=opset,
+        opset_version=OPSET,
         dynamo=True,
         verbose=False,
     )

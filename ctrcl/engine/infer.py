@@ -47,11 +47,6 @@ def probabilities(student: Student, images: np.ndarray, device: torch.device | N
     return student.to(device).eval()(ready(images, device)).probabilities
 
 
-def on_grid(planes: Float[Tensor, "n k s s"], shape: tuple[int, int]) -> Float[np.ndarray, "n k h w"]:
-    """Probabilities resized bilinearly to a slice's original size."""
-    return functional.interpolate(planes, size=shape, mode="bilinear", align_corners=False).cpu().numpy()
-
-
 def planes_of(
     students: dict[str, Student], images: np.ndarray, shape: tuple[int, int], device: torch.device | None = None
 ) -> Iterator[dict[str, Float[np.ndarray, "n k h w"]]]:
@@ -61,7 +56,7 @@ def planes_of(
         part = {name: probabilities(one, images[first : first + AT_ONCE], device) for name, one in students.items()}
         if len(part) > 1:
             part["ensemble"] = torch.stack(list(part.values())).mean(0)
-        yield {name: on_grid(planes, shape) for name, planes in part.items()}
+        yield {name: functional.interpolate(p, shape, mode="bilinear").cpu().numpy() for name, p in part.items()}
 
 
 def predict(weights: Path, data: Prepared, seed: int, target: Path, device: torch.device | None = None) -> None:

@@ -42,7 +42,7 @@ def surface_distances(
         UserError: shapes differ, or the spacing is not positive and finite.
     """
     steps = _steps(prediction, target, spacing)
-    return _between([_surface(mask) for mask in _cropped(prediction, target)], steps)
+    return _between([mask & ~binary_erosion(mask) for mask in _cropped(prediction, target)], steps)
 
 
 def measure(prediction: np.ndarray, target: np.ndarray, spacing: Sequence[float] | None) -> dict[str, float]:
@@ -54,7 +54,7 @@ def measure(prediction: np.ndarray, target: np.ndarray, spacing: Sequence[float]
     masks = _cropped(prediction, target)
     true, predicted = np.count_nonzero(masks[1]), np.count_nonzero(masks[0])
     common = np.count_nonzero(masks[0] & masks[1])
-    surfaces = [_surface(mask) for mask in masks]
+    surfaces = [mask & ~binary_erosion(mask) for mask in masks]  # outside the image is outside the mask
     in_voxels = _between(surfaces, np.ones_like(steps))
     distances = in_voxels if (steps == 1).all() else _between(surfaces, steps)
     (placed, mislocalised, _), (found, _, missed) = (_matched(*pair) for pair in (masks, masks[::-1]))
@@ -97,11 +97,6 @@ def _cropped(*masks: np.ndarray) -> list[np.ndarray]:
         filled = np.flatnonzero(np.logical_or.reduce([mask.any(others) for mask in masks]))
         box.append(slice(filled[0], filled[-1] + 1) if len(filled) else slice(0))
     return [np.asarray(mask[tuple(box)], bool) for mask in masks]
-
-
-def _surface(mask: np.ndarray) -> np.ndarray:
-    """The mask minus its erosion along the axes; outside the image is outside the mask."""
-    return mask & ~binary_erosion(mask)
 
 
 def _between(surfaces: list[np.ndarray], steps: np.ndarray) -> SurfaceDistances:

@@ -62,8 +62,6 @@ def plan(settings: Settings) -> dict[str, Any]:
     pages["figure"] = [_page(name, d) for d in main for name in ("motivation", "feature-space")]
     pages["figure"] += [_page(name) for name in ("framework", "ablations")]
     found |= {key: {f"{preset}-{page['stem']}": page for page in of} for key, of in pages.items()}
-    across = [t for t, rows in settings.tables.items() if len(rows) > 1 and len({*map(frozenset, rows.values())}) == 1]
-    found["overview"] = {f"{preset}-{table}": {"table": table} for table in across}
     found["figures"] = {
         f"{preset}-{notebook}-{dataset}": {"notebook": notebook, "dataset": dataset, "first": first, "second": second}
         for dataset in main

@@ -4,17 +4,15 @@ The rule: test cases are ranked by the DSC of training alone (mean over classes,
 best, the median and the worst are stored, a volume by its slice with the largest true foreground. Seed: the first.
 
     results/<preset>/samples/<dataset>/<experiment>.npz, arrays over the three cases at the prepared size
-      rank, case, slice, dsc      which cases, and the DSC they were ranked by
+      rank, case, slice           which cases
       image, truth                N C S S float16 in [0, 1]; N S S
       probabilities_{a,b}         N K S S uint8, in 1/255
       error_, alignment_, similarity_, certainty_, weight_{a,b}   N S S: the rectification of a student's soft label
-      maps<stage>_{a,b}, embeddings<stage>_{a,b}                  what its CPMs see (experiments with CFCL)
+      maps<stage>_{a,b}           N K h w: what its CPMs see (experiments with CFCL)
       pyramid_{a,b}               4 x 2: channels and side of a student's four feature maps
 
 and, over all R seeds and up to M = 60 test cases evenly taken (of a volume the same slice), vectors without images:
-      space_case                  their ids
       centres_{a,b}               R M K D float16: where each class lies in the last stage's features
-      held_{a,b}                  R: the share of those features' variance that the D components hold
       shared_{a,b}                R M K D: the class embeddings that both students share (experiments with CFCL)
 
 A class's centre is the mean of the feature, each position weighted by the share of its pixels that are of the class (at
@@ -68,12 +66,12 @@ def collect(settings: Settings, dataset: str) -> None:
     names = [case["id"] for case in data.cases("test")]
     taken = np.linspace(0, len(names) - 1, min(len(names), MOST)).round().astype(int)
     shown, space = _slices(list(picked["case"]), data), _slices([names[place] for place in taken], data)
-    shown |= {"rank": picked["rank"].to_numpy(str), "dsc": picked["dsc"].to_numpy()}
+    shown["rank"] = picked["rank"].to_numpy(str)
     with replacing(RunPaths(settings.preset, dataset).samples) as draft:
         draft.mkdir()
         for experiment in experiments:
             trained = [Trained(settings, dataset, experiment, seed) for seed in settings.experiment(experiment).seeds]
-            arrays = shown | _seen(trained[0], shown) | {"space_case": space["case"]} | _spaces(trained, space)
+            arrays = shown | _seen(trained[0], shown) | _spaces(trained, space)
             write_arrays(draft / f"{experiment}.npz", arrays)
 
 
@@ -123,7 +121,6 @@ def _seen(trained: Trained, shown: dict[str, np.ndarray]) -> dict[str, np.ndarra
             features = [prediction.features[stage] for stage in method.stages]
             for stage, seen in zip(method.stages, method.perceive(name, features, target), strict=True):
                 arrays[f"maps{stage + 1}_{name}"] = seen.maps.softmax(1).numpy().astype(np.float16)
-                arrays[f"embeddings{stage + 1}_{name}"] = seen.embeddings.numpy().astype(np.float16)
     return arrays
 
 
@@ -135,12 +132,10 @@ def _spaces(trained: list[Trained], space: dict[str, np.ndarray]) -> dict[str, n
         parts = [_vectors(one, space, first) for first in range(0, len(space["case"]), BATCH)]
         vectors = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
         for name in one.students:
-            projected, share = principal(vectors[f"centres_{name}"], COMPONENTS)
-            arrays.setdefault(f"centres_{name}", []).append(_unit(projected))
-            arrays.setdefault(f"held_{name}", []).append(share.sum())
+            arrays.setdefault(f"centres_{name}", []).append(_unit(principal(vectors[f"centres_{name}"], COMPONENTS)))
         if "shared_a" in vectors:
             both = np.stack([vectors[f"shared_{name}"] for name in one.students])
-            for name, points in zip(one.students, _unit(principal(both, COMPONENTS)[0]), strict=True):
+            for name, points in zip(one.students, _unit(principal(both, COMPONENTS)), strict=True):
                 arrays.setdefault(f"shared_{name}", []).append(points)
     return {key: np.stack(parts) for key, parts in arrays.items()}
 
@@ -175,16 +170,14 @@ def _unit(points: np.ndarray) -> np.ndarray:
     return (points / (size if size > 0 else 1)).astype(np.float16)
 
 
-def principal(points: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points (..., C) in their `count` leading principal components, and the share of the variance in each.
+def principal(points: np.ndarray, count: int) -> np.ndarray:
+    """Points (..., C) in their `count` leading principal components.
 
     Fewer components where there are not so many. Rows that hold a NaN take no part and stay NaN. The sign of a
     component is fixed: the largest entry of its axis (the first, where two are as large) is positive.
     """
     centred = points - np.nanmean(points, axis=tuple(range(points.ndim - 1)), dtype=np.float64)
     flat = centred.reshape(-1, points.shape[-1])
-    _, lengths, axes = np.linalg.svd(flat[~np.isnan(flat).any(1)], full_matrices=False)
-    axes = axes[:count]
+    axes = np.linalg.svd(flat[~np.isnan(flat).any(1)], full_matrices=False)[2][:count]
     axes = axes * np.sign(np.take_along_axis(axes, abs(axes).argmax(1)[:, None], 1))
-    share = lengths**2 / max((lengths**2).sum(), np.finfo(float).tiny)
-    return centred @ axes.T, share[: len(axes)]
+    return centred @ axes.T

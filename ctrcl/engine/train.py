@@ -70,17 +70,13 @@ def assemble(job: Job, data: Prepared, device: torch.device | None = None) -> Tr
         torch.manual_seed(1000 * job.seed + number)
         design = Design(network, channels, classes, data.manifest["size"], chosen.width, decoder)
         students[name] = Student(design, chosen.pretrained)
-    teachers = teachers_of(job, device)
+    teachers = {}
+    if job.teachers:  # the students of the teachers' experiment, of the same seed
+        weights = {name: job.teachers / f"seed{job.seed}-{name}.safetensors" for name in "ab"}
+        teachers = {name: Teacher(load(path)[0].to(device)) for name, path in weights.items()}
     torch.manual_seed(1000 * job.seed + 999)
     widths, theirs = ({name: one.widths for name, one in group.items()} for group in (students, teachers))
     return TrainingModule(students, methods.build(job.experiment, Shape(widths, classes, theirs)), teachers)
-
-
-def teachers_of(job: Job, device: torch.device | None = None) -> dict[str, Teacher]:
-    """The students of the teachers' experiment, of the same seed, frozen; none where the method has no teacher."""
-    if job.teachers is None:
-        return {}
-    return {name: Teacher(load(job.teachers / f"seed{job.seed}-{name}.safetensors")[0].to(device)) for name in "ab"}
 
 
 def learning_rate(step: int, steps: int, plan: Training) -> float:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ctrcl.losses.targets import Logits, Scalar, Valid, mean_where, wide
+from ctrcl.losses.targets import Feature, Logits, Scalar, Valid, mean_where, wide
 
 SLOPE = 0.2  # of every leaky ReLU
 
@@ -47,6 +47,19 @@ def ctkd(student: Logits, teacher: Logits, temperature: Scalar, valid: Valid | N
     log_q = (teacher.detach().to(dtype) / temperature).log_softmax(1)
     per_pixel = (log_q.exp() * (log_q - log_p)).sum(1)
     return (temperature**2 * mean_where(per_pixel, valid)).to(student.dtype)
+
+
+class Scorer(nn.Module):
+    """One score per image for maps of a size that `look` can take; in the weights' precision, also under autocast."""
+
+    def __init__(self, look: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.look, self.judge = look, nn.Linear(channels, 1)
+
+    def forward(self, maps: Feature) -> Float[Tensor, " b"]:
+        """Scores without bounds: the mean over positions of what `look` sees, judged."""
+        with torch.autocast(maps.device.type, enabled=False):
+            return self.judge(self.look(maps.to(self.judge.weight.dtype)).mean((2, 3)))[:, 0]
 
 
 def frozen(module: nn.Module, *inputs: Tensor) -> Tensor:

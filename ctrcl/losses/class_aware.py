@@ -71,12 +71,6 @@ class CategoryPerception(nn.Module):
         return Perception(maps, functional.normalize(pooled, dim=2, eps=EPSILON))
 
 
-def supervision(maps: Maps, target: FullTarget, ignore: int = IGNORE) -> Scalar:
-    """Cross-entropy of the class maps against the target at their size; through phi it keeps E from collapsing."""
-    reduced = reduce_to(target, (maps.shape[2], maps.shape[3]))
-    return cross_entropy(maps.to(wide(maps.dtype)), reduced, ignore).to(maps.dtype)
-
-
 def prototypes(
     features: Feature, target: FullTarget, classes: int, temperature: float = 0.1, ignore: int = IGNORE
 ) -> Maps:
@@ -141,5 +135,7 @@ def cfcl(
 
 
 def supervise(own: Sequence[Perception], target: FullTarget, ignore: int = IGNORE) -> Scalar:
-    """Supervision of the class maps, mean over stages."""
-    return torch.stack([supervision(one.maps, target, ignore) for one in own]).mean()
+    """Cross-entropy of the class maps R against the target at their size, mean over stages; keeps E from collapsing."""
+    maps = [one.maps.to(wide(one.maps.dtype)) for one in own]
+    found = [cross_entropy(r, reduce_to(target, (r.shape[2], r.shape[3])), ignore) for r in maps]
+    return torch.stack(found).mean().to(own[0].maps.dtype)

@@ -4,6 +4,8 @@ Features are B C h w. Student and teacher may have different grids; the larger i
 is computed in float32 at least. The teacher is a constant. A feature that is zero everywhere has a finite gradient.
 """
 
+from functools import partial
+
 import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
@@ -11,12 +13,7 @@ from torch.nn import functional
 
 from ctrcl.losses.targets import Feature, Scalar, TeacherFeature, one_hot, reduce_to, wide
 
-
-class Projection(nn.Conv2d):
-    """A 1x1 convolution without bias from the student's channels to the teacher's."""
-
-    def __init__(self, student_channels: int, teacher_channels: int) -> None:
-        super().__init__(student_channels, teacher_channels, 1, bias=False)
+Projection = partial(nn.Conv2d, kernel_size=1, bias=False)  # from the student's channels to the teacher's
 
 
 def resize_to_match(one: Feature, other: TeacherFeature) -> tuple[Float[Tensor, "b c y x"], Float[Tensor, "b d y x"]]:

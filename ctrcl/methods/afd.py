@@ -13,26 +13,18 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from ctrcl.losses.adversarial import SLOPE, frozen
+from ctrcl.losses.adversarial import SLOPE, Scorer, frozen
 from ctrcl.losses.features import Projection
-from ctrcl.losses.targets import Feature, Scalar
+from ctrcl.losses.targets import Scalar
 from ctrcl.methods.base import OTHER, PAIRS, Shape, SoftLabelMethod, SoftLabelOptions, Stages, Step, Terms
 
 
-class Discriminator(nn.Module):
-    """One score per image for a feature map of any size; in the weights' precision, also under autocast."""
+class Discriminator(Scorer):
+    """Scores of feature maps of any size; 1 is real, 0 is fake."""
 
     def __init__(self, channels: int, width: int = 64) -> None:
-        super().__init__()
-        self.look = nn.Sequential(
-            nn.Conv2d(channels, width, 1), nn.LeakyReLU(SLOPE), nn.Conv2d(width, width, 1), nn.LeakyReLU(SLOPE)
-        )
-        self.judge = nn.Linear(width, 1)
-
-    def forward(self, features: Feature) -> Float[Tensor, " b"]:
-        """Scores; 1 is real, 0 is fake."""
-        with torch.autocast(features.device.type, enabled=False):
-            return self.judge(self.look(features.to(self.judge.weight.dtype)).mean((2, 3)))[:, 0]
+        first, second = nn.Conv2d(channels, width, 1), nn.Conv2d(width, width, 1)
+        super().__init__(nn.Sequential(first, nn.LeakyReLU(SLOPE), second, nn.LeakyReLU(SLOPE)), width)
 
 
 def lsgan_discriminator(real: Float[Tensor, " b"], fake: Float[Tensor, " b"]) -> Scalar:

@@ -94,10 +94,9 @@ class ClassMemory(nn.Module):
         region_anchors: int = 1_024,
         pushed: int = 16,
         temperature: float = 0.1,
-        ignore: int = IGNORE,
     ) -> None:
         super().__init__()
-        self.classes, self.pushed, self.temperature, self.ignore = classes, pushed, temperature, ignore
+        self.classes, self.pushed, self.temperature = classes, pushed, temperature
         self.project = nn.Sequential(
             nn.Conv2d(student_channels, teacher_channels, 1, bias=False),
             nn.BatchNorm2d(teacher_channels),
@@ -117,7 +116,7 @@ class ClassMemory(nn.Module):
         """
         own, fixed = matched(student, teacher)
         dtype = wide(student.dtype)
-        truth, counted = truth_on_grid(target, self.classes, self.ignore, own.to(dtype))
+        truth, counted = truth_on_grid(target, self.classes, IGNORE, own.to(dtype))
         own, fixed = (unit(f.to(dtype), 1).flatten(2) for f in (self.project(own), fixed))
 
         def term(queue: Queue) -> Scalar:

@@ -4,6 +4,7 @@ Huang, You, Wang, Qian, Xu: "Knowledge distillation from a stronger teacher", Ne
 classes the term per pixel has no gradient.
 """
 
+import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
@@ -31,7 +32,9 @@ def dist(student: Logits, teacher: Logits, temperature: float = 1.0, valid: Vali
 def _pearson(
     x: Float[Tensor, "b k n"], y: Float[Tensor, "b k n"], over: tuple[int, ...], valid: Valid | None = None
 ) -> Float[Tensor, "*rest"]:
-    """Correlation over some dimensions, of the pixels that count; 0 where one side is constant."""
+    """Correlation over some dimensions, of the pixels that count; 0 where one side varies by rounding at most."""
+    largest = torch.stack([v.abs().amax(over) for v in (x, y)])
+    rounding = x.numel() / largest[0].numel() * (8 * torch.finfo(x.dtype).eps * largest).square()
     if valid is None:
         x, y = (v - v.mean(over, keepdim=True) for v in (x, y))
     else:
@@ -39,8 +42,8 @@ def _pearson(
         number = counted.sum(over, keepdim=True).clamp_min(1)
         x, y = ((v - (v * counted).sum(over, keepdim=True) / number) * counted for v in (x, y))
     # not `vector_norm`, which takes 30 times as long over a dimension that is not the last
-    squares = [v.square().sum(over).clamp_min(1e-16) for v in (x, y)]
-    return (x * y).sum(over) / (squares[0] * squares[1]).sqrt()
+    squares = torch.stack([v.square().sum(over) for v in (x, y)])
+    return ((x * y).sum(over) / squares.clamp_min(1e-16).prod(0).sqrt()).where((squares > rounding).all(0), 0)
 
 
 class DIST(OfflineMethod):

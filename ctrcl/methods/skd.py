@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ctrcl.losses.adversarial import SLOPE, frozen
+from ctrcl.losses.adversarial import SLOPE, Scorer, frozen
 from ctrcl.losses.features import dots, widened
 from ctrcl.losses.targets import Feature, Logits, Scalar, TeacherFeature, Valid, wide
 from ctrcl.methods.base import FeatureOptions, OfflineMethod, Prediction, Shape, Step, Terms
@@ -51,21 +51,14 @@ def _affinity(features: Feature) -> Float[Tensor, "b n n"]:
     return dots(unit.mT, unit)
 
 
-class Critic(nn.Module):
-    """One score per image for logits maps of 8 pixels a side or more; image channels may be concatenated to them."""
+class Critic(Scorer):
+    """Scores of logits maps of 8 pixels a side or more; the higher, the more like the teacher."""
 
     def __init__(self, channels: int, width: int = 64) -> None:
-        super().__init__()
-        widths = [channels, width, 2 * width, 4 * width]
-        self.look = nn.Sequential()
+        widths, look = [channels, width, 2 * width, 4 * width], nn.Sequential()
         for fewer, more in pairwise(widths):
-            self.look.extend([nn.Conv2d(fewer, more, 4, stride=2, padding=1), nn.LeakyReLU(SLOPE)])
-        self.judge = nn.Linear(widths[-1], 1)
-
-    def forward(self, maps: Feature) -> Float[Tensor, " b"]:
-        """Scores without bounds; the higher, the more like the teacher."""
-        with torch.autocast(maps.device.type, enabled=False):
-            return self.judge(self.look(maps.to(self.judge.weight.dtype)).mean((2, 3)))[:, 0]
+            look.extend([nn.Conv2d(fewer, more, 4, stride=2, padding=1), nn.LeakyReLU(SLOPE)])
+        super().__init__(look, widths[-1])
 
 
 def wgan_critic(

@@ -15,12 +15,8 @@ from ctrcl.models.networks import NETWORKS
 
 STRIDES = (4, 8, 16, 32)
 # a size that timm does not name: for runs of minutes, in which Swin-T (28 M) hardly begins to learn
-SMALLER: dict[str, tuple[str, dict[str, Any]]] = {
-    "swin_pico": (
-        "swin_tiny_patch4_window7_224",
-        {"embed_dim": 32, "depths": (2, 2, 2, 2), "num_heads": (1, 2, 4, 8)},
-    ),
-}
+PICO: dict[str, Any] = {"embed_dim": 32, "depths": (2, 2, 2, 2), "num_heads": (1, 2, 4, 8)}
+SMALLER = {"swin_pico": ("swin_tiny_patch4_window7_224", PICO)}
 
 
 class Encoder(nn.Module):

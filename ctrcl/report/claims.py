@@ -1,49 +1,27 @@
 """What the paper claims, and what our numbers decide of each claim, by a rule that was fixed beforehand.
 
-The claims are those of Wu et al. (arXiv 2408.13698) as far as public; `docs/claims.md` states the rule. A claim is a
-conjunction of paired comparisons. A student's comparison is supported if its verdict (`stats.py`; Holm over all
-comparisons of a data set) is better, contradicted if worse, else undecided; a comparison is what both students agree
-on; a claim is supported where all its comparisons are, contradicted where one is. Over data sets: supported on most and
-contradicted on none, or the other way round; drawn data never count.
+The claims are those of Wu et al. (arXiv 2408.13698) as far as public (`claims.yaml`); `docs/claims.md` states the rule.
+A claim is a conjunction of paired comparisons. A student's comparison is supported if its verdict (`stats.py`; Holm
+over all comparisons of a data set) is better, contradicted if worse, else undecided; a comparison is what both students
+agree on; a claim is supported where all its comparisons are, contradicted where one is. Over data sets: supported on
+most and contradicted on none, or the other way round; drawn data never count.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from ctrcl.config import read_yaml
 from ctrcl.report import stats
 from ctrcl.report.rendering import Table
 from ctrcl.report.results import Results
 
 SUPPORTED, CONTRADICTED, UNDECIDED, UNTESTED = "supported", "contradicted", "undecided", "not tested"
-CLAIMS = {  # number as in docs/claims.md: statement
-    "1": "each student gains over training alone",
-    "2": "CTRCL beats the best other collaborative method",
-    "2 each": "CTRCL beats each other collaborative method",
-    "3": "RLCL and CFCL each help, together most",
-    "4": "all three factors of the weight help",
-    "5": "it holds for other student pairs",
-    "6": "it helps offline distillation",
-    "7": "it helps existing segmentation networks",
-    "8": "inference costs no parameter and no FLOP more",
-    "9": "CNNs mislocalise more than Transformers",
-    "10": "Transformers draw coarser boundaries than CNNs",
-    "A": "RLCL is more than the plain truth where the peer is wrong (weight 0)",
-    "B": "RLCL is more than leaving the peer's wrong pixels out",
-    "C": "one collaborating student is more than the ensemble of two lone ones",
-    "D": "collaboration helps at an equal pixel budget, whatever the cross-entropy of training alone",
-}
-PAIRS = {  # claims on DSC that compare named experiments, student by student
-    "1": [("ctrcl", "alone")],
-    "3": [("rlcl", "alone"), ("cfcl", "alone"), ("ctrcl", "rlcl"), ("ctrcl", "cfcl")],
-    "4": [("rlcl", f"rlcl-{two}") for two in ("alignment-similarity", "alignment-certainty", "similarity-certainty")],
-    "6": [("ctrcl-offline", "alone"), ("ctrcl-offline", "kd")],
-    "A": [("rlcl", "rlcl-none")],
-    "B": [("rlcl", "masked")],
-}
+CLAIMS: dict[str, Any] = read_yaml(Path(__file__).with_suffix(".yaml"))  # by number: statement and pairs
 COLUMNS = [
     *("claim", "statement", "dataset", "experiment", "student", "baseline", "baseline_student", "measure"),
     *("difference", "low", "high", "p_holm", "units", "seeds", "verdict", "claim_verdict", "overall", "rows"),
@@ -74,7 +52,7 @@ def planned(results: Results, dataset: str, runs: Runs) -> dict[str, list[list[C
         if comparable(results, runs, "ctrcl", name)
         if chosen[name].family == "collaborative" and chosen[name].method != chosen["ctrcl"].method
     ]
-    pairs = PAIRS | {
+    pairs = {number: claim.get("pairs", []) for number, claim in CLAIMS.items()} | {
         "2 each": [("ctrcl", name) for name in others],
         "5": own_networks(results, dataset, "pairs"),
         "7": own_networks(results, dataset, "networks"),
@@ -148,7 +126,8 @@ def claims(results: Results) -> pd.DataFrame:
     """
     names = [name for name in sorted(results.settings.data) if results.experiments(name)]
     found = pd.DataFrame([line for name in names for line in _on(results, name)], columns=COLUMNS)
-    order = pd.DataFrame({"claim": list(CLAIMS), "statement": list(CLAIMS.values())})
+    statements = [(number, claim["statement"]) for number, claim in CLAIMS.items()]
+    order = pd.DataFrame(statements, columns=["claim", "statement"])
     frame = order.merge(found.drop(columns="statement"), on="claim", how="left")
     frame["claim_verdict"] = frame["claim_verdict"].astype(object).fillna(UNTESTED)
     real = frame[frame["dataset"].isin([name for name in names if not results.dataset(name).drawn])]

@@ -16,7 +16,7 @@ from ctrcl.report import claims, stats
 from ctrcl.report import table as tables
 from ctrcl.report.rendering import Table, plain, signed
 from ctrcl.report.results import Results
-from ctrcl.report.summary import pages
+from ctrcl.report.summary import TABLES, pages
 from ctrcl.report.table import KEYS
 
 UNDECIDED = "undecided"
@@ -37,8 +37,8 @@ def verify(results: Results) -> list[str]:
                 results.curves(dataset, experiment.name)
         for page in pages(results):
             with _noted(found):
-                for stem, computed in page.tables().items():
-                    computed(results).save(Path(folder, "tables", stem))
+                if table := page.computed(results):
+                    table.save(Path(folder, "tables", page.stem))
                 if page.name == "claims":
                     write_rows(Path(folder, "claims.csv"), claims.claims(results))
         for fresh in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
@@ -64,7 +64,7 @@ def _leftovers(results: Results) -> Iterator[Path]:
     runs, listed = {(dataset, one.name) for dataset, one in results.settings.runs()}, list(pages(results))
     known: dict[str, Callable[[Path], bool]] = {
         **dict.fromkeys(("cases", "curves", "runs", "samples"), lambda path: (path.parent.name, path.stem) in runs),
-        "tables": lambda path: any(path.stem in page.tables() for page in listed),
+        "tables": lambda path: any(path.stem == page.stem and page.name in TABLES for page in listed),
         "notebooks": lambda path: any(path.stem == page.stem for page in listed),
         "figures": lambda path: any(page.draws(path.stem) for page in listed),
     }

@@ -1,14 +1,13 @@
 """What there is to see: the pages of a preset in the paper's order, `ctrcl report`, and `results/README.md`."""
 
 import re
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from textwrap import fill
 from typing import NamedTuple
 
-from ctrcl.io import STUDENTS, UserError
-from ctrcl.report import cost, overview
+from ctrcl.io import UserError
+from ctrcl.report import cost
 from ctrcl.report import table as tables
 from ctrcl.report.rendering import Table, signed, spanned
 from ctrcl.report.results import Results
@@ -24,10 +23,10 @@ TITLES = {  # notebooks in the paper's order; what each shows
     "feature-space": "Feature space",
     "comparison": "Comparisons and ablations",
     "ablations": "All ablations",
-    "overview": "Over all data sets",
     "cost": "What it costs",
     "claims": "The claims",
 }
+TABLES = ("main", "comparison", "cost")  # those that write a table
 
 
 class Page(NamedTuple):
@@ -47,26 +46,20 @@ class Page(NamedTuple):
         """Whether it writes a figure of that stem."""
         return figure == self.stem or figure.startswith(f"{self.stem}-")
 
-    def tables(self) -> dict[str, Callable[[Results], Table]]:
-        """The tables that it writes by their stems, and how each is computed."""
-        dataset, table = self.dataset or "", self.table or "main"
-        if self.name == "overview":
-            wins = {f"wins-{s}-{table}": partial(overview.wins, student=s, table=table) for s in STUDENTS}
-            return {f"ranks-{table}": partial(overview.ranks, table=table), **wins}
+    def computed(self, results: Results) -> Table | None:
+        """The table that it writes under its stem, if it writes one."""
         if self.name == "cost":
-            return {self.stem: partial(cost.costs, dataset=dataset)}
-        if self.name in ("main", "comparison"):
-            return {self.stem: partial(tables.main, dataset=dataset, table=table)}
-        return {}
+            return cost.costs(results, self.dataset or "")
+        if self.name in TABLES:
+            return tables.main(results, self.dataset or "", self.table or "main")
+        return None
 
 
 def pages(results: Results) -> Iterator[Page]:
     """Every page of a preset, in the paper's order."""
     listed = {name: {d: rows for d, rows in of.items() if rows} for name, of in results.settings.tables.items()}
-    alike = [table for table, of in listed.items() if len(of) > 1 and len(set(map(frozenset, of.values()))) == 1]
     own = {
         **{name: [Page(name)] for name in ("framework", "ablations", "claims")},  # on all data sets
-        "overview": [Page("overview", table=table) for table in alike],
         "comparison": [Page("comparison", d, table) for table, of in listed.items() if table != "main" for d in of],
         "cost": [Page("cost", d) for d in results.settings.data if results.experiments(d)],
     }
@@ -85,8 +78,7 @@ def report(results: Results) -> str:
             parts.append("\n".join([dataset, printed, *results.dataset(dataset).notes]))
         except UserError as error:
             parts.append(f"{dataset}: {error}")
-    place = results.folder
-    return "\n\n".join([*parts, f"tables, figures, notebooks: {place}/tables, {place}/figures, {place}/notebooks"])
+    return "\n\n".join([*parts, f"tables, figures, notebooks: {results.folder}/{{tables,figures,notebooks}}"])
 
 
 def index(folder: Path = Path("results")) -> str:
@@ -97,8 +89,7 @@ def index(folder: Path = Path("results")) -> str:
         titled: dict[str, list[str]] = {}
         figures = sorted((place / "figures").glob("*.png"))
         for page in pages(Results(place)):
-            files = [place / "notebooks" / f"{page.stem}.ipynb"]
-            files += [place / "tables" / f"{stem}.md" for stem in page.tables()]
+            files = [place / "notebooks" / f"{page.stem}.ipynb", place / "tables" / f"{page.stem}.md"]
             files += [path for path in figures if page.draws(path.stem)]
             files += [place / "claims.csv"] * (page.name == "claims")
             links = [f"[{path.name}]({path.relative_to(folder).as_posix()})" for path in files if path.exists()]
