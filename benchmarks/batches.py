@@ -3,9 +3,9 @@
     python benchmarks/batches.py                          # laptop scale: at most 15 %
     python benchmarks/batches.py --paper --device cuda    # 224 pixels, the paper's networks: at most 5 %
 
-`Batches.at` on colour images, with the augmentations of the preset and again with `elastic` and `noise` on, beside
-forward, CTRCL's loss, backward and AdamW of both students. All are timed in turn, and the median of the ratios of
-neighbours is printed with its quartiles, so that a machine that slows down slows all.
+`Batches.at` on colour images, with the augmentations of the preset, beside forward, CTRCL's loss, backward and AdamW of
+both students. Both are timed in turn, and the median of the ratios of neighbours is printed with its quartiles, so that
+a machine that slows down slows both.
 """
 
 import argparse
@@ -26,7 +26,6 @@ from ctrcl.models.students import Design, Student
 LAPTOP = ("laptop", ("resnet10t", "pvt_v2_b0"), 64, 8, 40)  # preset, students, pixels, batch, repeats
 PAPER = ("paper", ("resnet50", "pvt_v2_b2"), 224, 16, 3)
 WIDTH, CLASSES, IMAGES = 64, 4, 64
-MORE = {"elastic": 0.03, "noise": 0.05}
 
 
 def team_of(networks: tuple[str, str], size: int, device: torch.device) -> TrainingModule:
@@ -50,7 +49,7 @@ def prepared(size: int) -> SimpleNamespace:
 
 
 def main() -> None:
-    """Print a line for the augmentations of the preset and one for all."""
+    """Print a step's time and the share of its batch."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--paper", action="store_true", help="224 pixels, resnet50 and pvt_v2_b2: slow on a CPU")
     parser.add_argument("--device", default="cpu")
@@ -59,22 +58,21 @@ def main() -> None:
     torch.set_num_threads(1)
     device = torch.device(arguments.device)
     preset, networks, size, count, repeats = PAPER if arguments.paper else LAPTOP
-    usual, data = config.compose(preset)["augmentation"], prepared(size)
-    kinds = {"as the preset has it": usual, "with elastic and noise": usual | MORE}
-    ways = {name: Batches(data, count, Augmentation(**values), 0, device) for name, values in kinds.items()}
-    step = stepper(team_of(networks, size, device), *next(iter(ways.values())).at(0))
+    augmentation = Augmentation(**config.compose(preset)["augmentation"])
+    batches = Batches(prepared(size), count, augmentation, 0, device)
+    step = stepper(team_of(networks, size, device), *batches.at(0))
     rounds = []
     for number in range((arguments.repeats or repeats) + 2):
-        drawn = [timed(lambda: batches.at(number), device) for batches in ways.values()]  # noqa: B023
-        rounds.append([timed(step, device), *drawn])
-    steps, *times = zip(*rounds[2:], strict=True)  # the first two warm up
+        drawn = timed(lambda: batches.at(number), device)  # noqa: B023
+        rounds.append((timed(step, device), drawn))
+    steps, times = zip(*rounds[2:], strict=True)  # the first two warm up
+    shares = sorted(100 * mine / whole for mine, whole in zip(times, steps, strict=True))
+    low, high = shares[len(shares) // 4], shares[3 * len(shares) // 4]
     print(f"{size} pixels, batch {count}, {networks[0]} and {networks[1]}, {device}: ", end="")
     print(f"a step takes {1e3 * statistics.median(steps):.0f} ms")
-    for name, taken in zip(ways, times, strict=True):
-        shares = sorted(100 * mine / whole for mine, whole in zip(taken, steps, strict=True))
-        low, high = shares[len(shares) // 4], shares[3 * len(shares) // 4]
-        line = f"{name:22} {1e3 * statistics.median(taken):.2f} ms, {statistics.median(shares):.2f} % of it"
-        print(f"{line} ({low:.2f} to {high:.2f})")
+    print(
+        f"its batch: {1e3 * statistics.median(times):.1f} ms, {statistics.median(shares):.1f} % [{low:.1f}, {high:.1f}]"
+    )
 
 
 if __name__ == "__main__":

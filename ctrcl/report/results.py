@@ -58,9 +58,7 @@ class Results:
         for up in ("", "..", "../..", "../../.."):
             if (start / up / "results" / preset / "params.yaml").is_file():
                 return cls(start / up / "results" / preset)
-        raise UserError(
-            f"there is no results/{preset} in {start.resolve()} or above it; work in the project, or {AGAIN}"
-        )
+        raise UserError(f"there is no results/{preset} in {start.resolve()} or above it; work in the project")
 
     def experiments(self, dataset: str) -> list[str]:
         """All that is trained on a data set, teachers included, in the order of the settings."""
