@@ -34,6 +34,22 @@ def one_thread() -> None:
         sys.modules["torch"].set_num_threads(1)
 
 
+@pytest.fixture(scope="session")
+def results(tmp_path_factory: pytest.TempPathFactory):
+    """Drawn results of the smoke preset, opened, that no test changes."""
+    import results_factory
+
+    return results_factory.opened(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with the same results, to be changed."""
+    import results_factory
+
+    return results_factory.make(tmp_path)
+
+
 @pytest.fixture(params=["cpu", "cuda"])
 def device(request: pytest.FixtureRequest) -> str:
     """Where tensors live."""

@@ -24,11 +24,6 @@ DATASET = factory.DATASET
 RNG = np.random.default_rng(3)
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    return factory.opened(tmp_path_factory.mktemp("project"))
-
-
 DRAWINGS = {
     "qualitative": lambda results: qualitative.figure(results, DATASET, "a"),
     "motivation": lambda results: qualitative.motivation(results, DATASET),
@@ -112,12 +107,6 @@ def test_what_is_mislocalised_is_that_of_the_metrics(seed):
     assert not (shown & (predicted == 0)).any()
 
 
-def test_two_students_of_one_kind_are_no_motivation(tmp_path):
-    results = factory.opened(tmp_path, change=lambda values: values["students"]["b"].update(kind="cnn"))
-    with pytest.raises(UserError, match="two kinds"):
-        qualitative.motivation(results, DATASET)
-
-
 def test_a_method_looks_the_same_wherever_it_stands():
     five = [style.look(name, "collaborative") for name in style.LOOKS]
     for part in zip(*five, strict=True):
@@ -142,8 +131,7 @@ def test_curves_show_mean_and_range_of_the_seeds(results):
     assert_allclose([band[:, 1].min(), band[:, 1].max()], [curve.min().min(), curve.max().max()])
 
 
-def test_a_data_set_without_validation_says_so(tmp_path):
-    place = factory.make(tmp_path)
+def test_a_data_set_without_validation_says_so(place):
     for path in (place / "curves" / DATASET).glob("*.csv"):
         io.write_rows(path, pd.read_csv(path).assign(dsc_a=np.nan, dsc_b=np.nan, agreement=np.nan))
         factory.edit_record(place, path.stem, lambda record, path=path: record.update(curves=io.sha256(path)))
@@ -229,9 +217,16 @@ def test_agreement_of_the_maps_equals_loops_and_the_truth_is_reduced_as_in_train
     assert np.isnan(categories.measured(np.ones((1, 2, 2, 2)), np.ones((1, 2, 2, 2)), truth[:1])["correlation"])
 
 
-def test_only_experiments_with_class_maps_are_measured(results, tmp_path):
+def test_only_what_has_two_kinds_of_students_class_maps_or_ctrcl_is_shown(results, tmp_path):
     assert set(categories.measure(results, DATASET).frame["method"]) == {"CFCL", "CTRCL"}
-    few = factory.opened(tmp_path, change=lambda values: values["tables"].update(main={DATASET: ["alone", "dml"]}))
+
+    def change(values):
+        values["students"]["b"].update(kind="cnn")
+        values["tables"].update(main={DATASET: ["alone", "dml"]})
+
+    few = factory.opened(tmp_path, change=change)
+    with pytest.raises(UserError, match="two kinds"):
+        qualitative.motivation(few, DATASET)
     with pytest.raises(UserError, match="no class maps"):
         categories.measure(few, DATASET)
     with pytest.raises(UserError, match="no ctrcl"):
@@ -283,8 +278,7 @@ def test_spaces_are_measured_per_seed(results):
     assert_allclose(row["shared separation a"], feature_space.separation(a))
 
 
-def test_samples_of_an_older_version_are_named(tmp_path):
-    place = factory.make(tmp_path)
+def test_samples_of_an_older_version_are_named(place):
     for path in (place / "samples" / DATASET).glob("*.npz"):
         arrays = {k: v for k, v in np.load(path).items() if not k.startswith(("centres", "pyramid"))}
         io.write_arrays(path, arrays)
@@ -302,8 +296,7 @@ def test_the_framework_states_what_settings_and_networks_are(results):
 # cost
 
 
-def test_a_row_of_costs_is_what_records_and_rows_hold(tmp_path):
-    place = factory.make(tmp_path)
+def test_a_row_of_costs_is_what_records_and_rows_hold(place):
     more = {"seconds": 92.25, "peak_mib": 900, "milliseconds": {"a": 3.5, "b": 4.5}}
     factory.edit_record(place, "ctrcl", lambda record: [seed.update(more) for seed in record["seeds"].values()])
     results = Results(place)
@@ -357,9 +350,8 @@ def test_means_of_resamples_equal_a_loop(monkeypatch):
             assert_allclose(found[r, k], np.nansum(weights * cells) / weights.sum())
 
 
-def test_a_resample_without_a_value_is_left_out(tmp_path):
+def test_a_resample_without_a_value_is_left_out(place):
     """Two patients, one without any defined DSC for one method: some resamples cannot rank it."""
-    place = factory.make(tmp_path)
     for name in factory.MAIN:
         factory.edit(place, name, lambda rows: rows[rows["patient"].isin(["000", "001"])])
     factory.edit(place, "dml", lambda rows: rows.assign(dsc=rows["dsc"].mask(rows["patient"] == "000")))
@@ -375,12 +367,3 @@ def test_a_win_is_a_difference_that_is_better(results):
             if gap.mean > 0 and 21 * gap.p < 0.05:  # and at most Bonferroni's
                 assert counts.loc[mine, other] == 1
     assert counts.loc["ctrcl"].sum() == len(factory.MAIN) - 1
-
-
-def test_unknown_names_are_refused(results):
-    for draw in (qualitative.figure, rectification.figure):
-        with pytest.raises(UserError, match="_c"):
-            draw(results, DATASET, "c")
-    for ask in (overview.ranks, lambda results, name: tables.main(results, DATASET, name)):
-        with pytest.raises(UserError, match="'nothing'"):
-            ask(results, "nothing")
