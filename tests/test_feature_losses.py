@@ -122,13 +122,6 @@ LOOPS = {
 }
 
 
-def test_features_have_their_reference_values(device):
-    s, t = (f.to(device) for f in reference_features())
-    y = reference()[2].to(device)
-    assert ctrcl.at(s, t).item() == pytest.approx(0.00156803620323, abs=1e-9)
-    assert ctrcl.ifvd(s, t, y, 4).item() == pytest.approx(0.672221506363, abs=1e-9)
-
-
 @each_loss
 def test_a_loss_of_features_is_its_formula_position_by_position(device, name):
     cases = [(*reference_features(), reference()[2]), (drawn_features(), drawn_features(seed=1), spotted_target())]
@@ -211,6 +204,9 @@ def test_extreme_features_give_a_finite_gradient_in_their_dtype(name, case):
         # a squared difference of 1e4 is no float16, and SKD's norm, without gradient, divides a dead one by 1e-8
         assert torch.isfinite(found)
         assert torch.isfinite(s.grad).all()
+    if name in SUPERVISED and (y == 255).all():
+        assert found == 0
+        assert not s.grad.any()
 
 
 @each_loss
@@ -229,15 +225,6 @@ def test_what_an_ignored_position_holds_does_not_matter(name):
     found.backward()
     assert_close(found, LOSSES[name](s, t, y, 4))
     assert not student.grad.movedim(1, 3)[y == 255].any()
-
-
-@pytest.mark.parametrize("name", SUPERVISED)
-def test_an_ignored_batch_costs_nothing(name):
-    s = drawn_features().requires_grad_()
-    found = LOSSES[name](s, drawn_features(seed=1), torch.full((3, 8, 8), 255), 4)
-    found.backward()
-    assert found.item() == 0
-    assert not s.grad.any()
 
 
 def test_masked_generation_sees_the_same_positions_in_every_channel(device):
@@ -331,8 +318,7 @@ def test_contrast_moves_both_sides_and_its_distillation_one():
         return torch.autograd.grad(getattr(mcl([a, b], LABELS), term), [a, b])
 
     a, b = (v.requires_grad_() for v in embeddings())
-    for term in ("vcl", "soft_vcl", "icl", "soft_icl"):
-        assert all(g.any() for g in gradients(term, a, b))
+    assert all(g.any() for g in gradients("soft_icl", a, b))
     one, other = a @ a.T / 0.1, b @ b.T / 0.1
     by_hand = 9 * sum(
         functional.kl_div((x / 3).log_softmax(1), (y.detach() / 3).softmax(1), reduction="batchmean")
