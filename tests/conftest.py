@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -43,11 +44,9 @@ def results(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
+def place(results, tmp_path: Path) -> Path:
     """A folder with the same results, to be changed."""
-    import results_factory
-
-    return results_factory.make(tmp_path)
+    return Path(shutil.copytree(results.folder, tmp_path / "results/smoke"))
 
 
 @pytest.fixture(params=["cpu", "cuda"])

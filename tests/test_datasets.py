@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from lookalikes import CLASSES, COLOURS, FORMS, SIZE, block, hearts, hearts_h5, photo, save, shared
+from refusals import refused
 
 from ctrcl import data as datasets
 from ctrcl.data import acdc, isic2017, kvasir_seg, m2caiseg, sipakmed, synapse
 from ctrcl.data import own as own_reader
 from ctrcl.data.verify import verify
-from ctrcl.io import UserError
 
 
 @pytest.fixture(params=FORMS)
@@ -21,16 +21,6 @@ def copy(request, tmp_path):
     """The benchmark, a folder with its look-alike, and what that holds."""
     name, write = FORMS[request.param]
     return datasets.get(name, CLASSES.get(name)), tmp_path, write(tmp_path)
-
-
-def refused(call, *arguments, name="") -> None:
-    """The call fails with one line that names the file."""
-    with pytest.raises(UserError, match=re.escape(str(name))) as caught:
-        call(*arguments)
-    assert str(caught.value).isprintable()
-
-
-# What a case holds
 
 
 def test_an_empty_folder_is_named(copy, tmp_path):
@@ -100,9 +90,6 @@ def test_one_patient_in_two_places_is_refused(tmp_path):
     refused(acdc.ids, tmp_path / "h5", name=path)
 
 
-# Names, classes, colours
-
-
 @pytest.mark.parametrize("name", datasets.names())
 def test_a_built_in_data_set_is_complete(name):
     benchmark, project = datasets.get(name), Path(__file__).parents[1]
@@ -155,9 +142,6 @@ VISION = {  # Machado, Oliveira, Fernandes 2009
 
 def test_any_two_colours_of_the_palette_differ_for_every_colour_vision():
     assert least_distance(datasets.PALETTE) > 10
-
-
-# The splits
 
 
 @pytest.mark.parametrize(
@@ -219,9 +203,6 @@ def test_an_image_in_two_parts_of_isic_is_named(tmp_path):
     refused(datasets.get("isic2017").parts, tmp_path, name="ISIC_0000000")
 
 
-# A data set of one's own
-
-
 def test_black_and_white_is_accepted_for_two_classes(tmp_path):
     benchmark = datasets.get("mine", ["background", "lesion"])
     save(tmp_path / "images/a.png", photo(0))
@@ -253,9 +234,6 @@ WRONG = ["ba", "", ["background"], ["background", "a", "a"], ["background", *map
 )
 def test_a_name_that_is_taken_or_classes_that_cannot_be_are_refused(name, classes):
     refused(datasets.get, name, classes, name=f"data.{name}.classes")
-
-
-# Real data, where they are
 
 
 @pytest.mark.parametrize(("name", "count", "step"), [("kvasir-seg", 1000, 29), ("acdc", 200, 9)])

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from loops import cosine, mean, places, soft_divergence
+from refusals import refused
 from strategies import (
     FLOATS,
     HALVES,
@@ -23,7 +24,6 @@ from torchdistill.losses.mid_level import ATLoss
 
 import ctrcl
 from ctrcl import MaskedGeneration, mcl
-from ctrcl.io import UserError
 from ctrcl.losses.features import mean_squared_error
 
 # every loss as loss(student, teacher, target, number of classes), and whether its channels may differ
@@ -141,8 +141,7 @@ def test_torchdistill_agrees_on_attention():
 
 
 def test_attention_has_two_forms_and_no_third():
-    with pytest.raises(UserError, match="the forms are code, paper"):
-        ctrcl.at(*reference_features(), form="mean")
+    refused(ctrcl.at, *reference_features(), form="mean", name="the forms are code, paper")
 
 
 def test_attention_does_not_depend_on_the_scale_of_the_features():

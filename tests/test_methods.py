@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
+from refusals import refused
 from safetensors.torch import load_file
 
 from ctrcl import config, ctkd, dice, kd, kdcl_minlogit, kl, methods, rectify
 from ctrcl.engine.train import TrainingModule
-from ctrcl.io import UserError
 from ctrcl.losses.targets import IGNORE
 from ctrcl.methods.base import Shape, Step
 from ctrcl.methods.dual import multi_scale
@@ -317,10 +317,8 @@ def test_weights_of_zero_leave_their_terms_and_modules_out():
     ],
 )
 def test_a_wrong_option_is_one_line_that_names_its_key(values, parts):
-    with pytest.raises(UserError) as caught:
-        methods.options(experiment(values))
-    assert "\n" not in str(caught.value)
-    assert all(part in str(caught.value) for part in parts), str(caught.value)
+    line = refused(lambda: methods.options(experiment(values)))
+    assert all(part in line for part in parts), line
 
 
 def test_every_method_is_an_experiment_and_no_two_have_one_label():

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from refusals import refused
 
 from ctrcl import data as datasets
 from ctrcl.data.preparation import Prepared, cut, prepare
-from ctrcl.io import UserError, progress, sha256
+from ctrcl.io import progress, sha256
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -108,18 +109,15 @@ def test_a_bad_case_is_named_and_what_was_there_stays(tmp_path):
     for damage in (lambda path: path.write_bytes(path.read_bytes()[:900]), Path.unlink):
         for path in folder.rglob(f"{id}.jpg"):
             damage(path)
-        with pytest.raises(UserError, match=id):
-            prepare(benchmark, folder, 32, tmp_path / "out")
+        refused(prepare, benchmark, folder, 32, tmp_path / "out", name=id)
     assert (tmp_path / "out/manifest.json").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "polyps"]
 
 
 def test_a_folder_without_a_readable_manifest_is_refused(tmp_path):
-    with pytest.raises(UserError, match=str(tmp_path)):
-        Prepared(tmp_path)
+    refused(Prepared, tmp_path, name=str(tmp_path))
     (tmp_path / "manifest.json").write_text("{")
-    with pytest.raises(UserError, match=r"manifest\.json"):
-        Prepared(tmp_path)
+    refused(Prepared, tmp_path, name="manifest.json")
 
 
 def test_resizing_keeps_pixel_centres_aligned():
