@@ -42,20 +42,13 @@ def cut(path: Path, share: float, less: int = 0) -> Touched:
     return replaced(path, path.read_bytes()[: max(int(path.stat().st_size * share) - less, 0)])
 
 
-def flipped(path: Path, place: int, bits: int) -> Touched:
-    """Some bits of one byte."""
-    raw = bytearray(path.read_bytes())
-    raw[place % len(raw)] ^= bits
-    return replaced(path, bytes(raw))
-
-
-def flipped_inside(path: Path, place: int, bits: int) -> Touched:
-    """In the header of a volume, the compression intact."""
-    if path.suffix != ".gz":
+def flipped(path: Path, place: int, bits: int, inside: bool = False) -> Touched:
+    """Some bits of one byte of the file, or of the header of a volume, the compression intact."""
+    if inside and path.suffix != ".gz":
         return []
-    raw = bytearray(gzip.decompress(path.read_bytes()))
-    raw[place % 352] ^= bits
-    return replaced(path, gzip.compress(bytes(raw), 1))
+    raw = bytearray(gzip.decompress(path.read_bytes()) if inside else path.read_bytes())
+    raw[place % (352 if inside else len(raw))] ^= bits
+    return replaced(path, gzip.compress(bytes(raw), 1) if inside else bytes(raw))
 
 
 def renamed(path: Path, name: Callable[[str], str], how: Callable[[Path, Path], object] = shutil.move) -> Touched:

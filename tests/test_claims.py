@@ -20,12 +20,9 @@ def found(results):
     return claims.claims(results)
 
 
-def test_a_student_is_decided_by_better_and_worse_alone():
+def test_a_student_is_decided_by_better_and_worse_alone_and_both_must_agree():
     words = [stats.BETTER, stats.WORSE, stats.EQUIVALENT, stats.INCONCLUSIVE, *stats.NEGLIGIBLE.values()]
     assert list(map(claims.decided, words)) == [YES, NO, *[MAYBE] * 4]
-
-
-def test_both_students_must_agree():
     for one, other in itertools.product([YES, NO, MAYBE], repeat=2):
         assert claims.agreed([one, other]) == (one if one == other else MAYBE)
 

@@ -38,6 +38,7 @@ def project(tmp_path_factory):
         (("preset", "--fast"), ["--fast"]),
         (("data", "import", "phantom-polyp", "."), ["drawn, not imported"]),
         (("data", "import", "kvasir-seg", "nowhere"), ["nowhere is no folder, zip or tar"]),
+        (("data", "import", "kvasir", "."), ["kvasir-seg"]),
         (("data", "import", "acdc"), ["no public address", "ctrcl data import acdc PATH"]),
         (("data", "verify", "acdc"), ["external/acdc holds no patientNNN/"]),
         (("predict", "none.safetensors", "a.jpg", "-o", "out"), ["none.safetensors is missing"]),

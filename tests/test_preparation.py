@@ -21,12 +21,6 @@ def chosen(split, folder):
     return split
 
 
-@pytest.fixture(params=datasets.PHANTOMS)
-def phantom(request):
-    """A phantom set whose split names only the first cases."""
-    return few(request.param)
-
-
 def few(name):
     """A data set whose split names only its first cases, and its folder."""
     if not (DATA / name).is_dir():
@@ -37,8 +31,9 @@ def few(name):
     return replace(benchmark, split=partial(chosen, split)), DATA / name
 
 
-def test_arrays_hold_the_cases_in_the_splits_order(phantom, tmp_path):
-    benchmark, folder = phantom
+@pytest.mark.parametrize("name", datasets.PHANTOMS)
+def test_arrays_hold_the_cases_in_the_splits_order(name, tmp_path):
+    benchmark, folder = few(name)
     prepare(benchmark, folder, 32, tmp_path / "out")
     data = Prepared(tmp_path / "out")
     for part in ("train", "test"):

@@ -139,14 +139,11 @@ def test_special_characters_are_escaped():
     assert all(word in text for text, words in expected.items() for word in words)
 
 
-def test_the_sentence_holds_the_tables_numbers(table):
+def test_the_sentence_and_the_short_report_hold_the_tables_numbers(results, table):
     assert [signed(x) for x in (0.0, 0.0004, -0.0004, -0.12, np.nan)] == ["0.000", "+0.000", "-0.000", "-0.120", "–"]
     for student in ("a", "b"):
         mine = row(table, "ctrcl", student)
         assert f"{signed(mine['difference'])} for student {student} ({mine['verdict']})" in table.text
-
-
-def test_the_report_is_short_and_has_the_tables_numbers(results, table):
     text = summary.report(results)
     assert len(text.splitlines()) <= 40
     assert all(plain(row(table, name, student)["dsc"]) in text for name in factory.MAIN for student in ("a", "b"))
