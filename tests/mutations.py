@@ -22,8 +22,6 @@ Change = Callable[[np.ndarray], np.ndarray | None]
 PICTURES = (".jpg", ".png", ".bmp", ".tif", ".TIFF")
 MASKS = ("masks", "groundtruth", "GroundTruth", "_gt", "label")
 
-# Any file
-
 
 def replaced(path: Path, content: bytes) -> Touched:
     path.write_bytes(content)
@@ -65,9 +63,6 @@ def swapped(one: Path, other: Path) -> Touched:
     first, second = one.read_bytes(), other.read_bytes()
     replaced(one, second), replaced(other, first)
     return [one, other] if first != second else []
-
-
-# Values
 
 
 def arrays(path: Path) -> dict[str, np.ndarray]:
@@ -125,9 +120,6 @@ def with_rows(values: np.ndarray, value: int, share: float) -> np.ndarray:
     return values
 
 
-# Headers of volumes
-
-
 def stored(path: Path, header: nib.Nifti1Header, values: np.ndarray, offset: int = 352) -> Touched:
     """A file as the header states, right or wrong: nibabel would not write it."""
     header["vox_offset"] = offset
@@ -158,9 +150,6 @@ def spaced(header: nib.Nifti1Header, size: float, sform: bool = False, **values:
 
 
 ROWS = ("srow_x", "srow_y", "srow_z")
-
-
-# The table
 
 
 def foreign() -> dict[str, bytes]:

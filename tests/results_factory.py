@@ -64,11 +64,7 @@ def settings(seeds: list[int]) -> dict:
 
 
 def make(root: Path, seeds: tuple[int, ...] = (0, 1), change: Callable[[dict], object] = lambda values: None) -> Path:
-    """Write `root/results/smoke` complete; returns it.
-
-    Args:
-        change: edits the settings before anything is made with them.
-    """
+    """Write `root/results/smoke` complete, from settings that `change` edits; returns it."""
     place = root / "results/smoke"
     values = settings(list(seeds))
     change(values)
