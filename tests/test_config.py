@@ -17,13 +17,13 @@ def in_the_repository(monkeypatch):
     monkeypatch.chdir(REPOSITORY)
 
 
-def composed(preset="smoke", overrides=(), **values):
+def composed(preset="smoke", *overrides):
     found = config.compose(preset, list(overrides))
-    return found | {"experiments": methods.completed(found["experiments"])} | values
+    return found | {"experiments": methods.completed(found["experiments"])}
 
 
-def settings(preset="smoke", overrides=(), **values):
-    return config.parse(composed(preset, overrides, **values), "params.yaml")
+def settings(preset="smoke", *overrides):
+    return config.parse(composed(preset, *overrides), "params.yaml")
 
 
 def committed(name):
@@ -73,9 +73,9 @@ def test_names_and_seeds_of_an_experiment_do_not_change_its_numbers():
 
 def test_a_new_method_adds_its_own_training_and_no_other():
     before = plan.plan(settings())
-    mine = config.compose("smoke", ["+experiments.mine={method: dml, alpha: 0.5}"])
+    mine = composed("smoke", "+experiments.mine={method: dml, alpha: 0.5}")
     mine["tables"]["main"]["phantom-cardiac"].append("mine")
-    after = plan.plan(config.parse(mine | {"experiments": methods.completed(mine["experiments"])}, "params.yaml"))
+    after = plan.plan(config.parse(mine, "params.yaml"))
     assert set(after["train"]) - set(before["train"]) == {"smoke-phantom-cardiac-mine"}
     assert all(after["train"][name] == run for name, run in before["train"].items())
 
@@ -91,6 +91,7 @@ OUT_OF_RANGE = [("elastic", 0.2), ("noise", -1.0), ("flip", 2.0), ("rotation", 2
         ("balance=even", "balance = 'even'"),
         ("data.phantom-cardiac.size=30", "data.phantom-cardiac.size = 30"),
         ("+data.phantom-cardiac.sise=32", "data.phantom-cardiac.sise"),
+        ("+data.mine={size: 64, classes: [a, b]}", "data.mine.classes"),
         ("~data.phantom-cardiac", "'phantom-cardiac' is not in preset 'smoke'"),
         *[("tables=null", "`tables`"), ("~tables", "`tables`"), ("tables.main=3", "`tables`")],
         ("tables.main.phantom-cardiac=[alon]", "tables.main.phantom-cardiac: unknown experiment 'alon'"),
@@ -100,18 +101,14 @@ OUT_OF_RANGE = [("elastic", 0.2), ("noise", -1.0), ("flip", 2.0), ("rotation", 2
     ],
 )
 def test_a_wrong_setting_is_one_line_that_names_its_key(override, part):
-    refused(lambda: plan.check(settings(overrides=[override])), name=part)
+    refused(lambda: plan.check(settings("smoke", override)), name=part)
 
 
 def test_a_data_set_of_ones_own_needs_a_stanza_only():
-    values = config.compose("smoke", ["+data.mine={size: 64, classes: [background, lesion]}"])
-    values["tables"]["extra"] = {"mine": ["alone"]}
-    chosen = config.parse(values | {"experiments": methods.completed(values["experiments"])}, "params.yaml")
-    place = plan.plan(chosen)["sets"]["smoke-mine"]
+    stanza = "+data.mine={size: 64, classes: [background, lesion]}"
+    place = plan.plan(settings("smoke", stanza, "+tables.extra={mine: [alone]}"))["sets"]["smoke-mine"]
     assert place["folder"] == "external/mine"
     assert place["reader"] == "ctrcl/data/own.py"
-    wrong = chosen.model_copy(update={"data": {**chosen.data, "mine": config.Data(size=64, classes=["a", "b"])}})
-    refused(plan.check, wrong, name="data.mine.classes")
 
 
 @pytest.mark.parametrize("text", ["preset: smoke\nseeds: [0\n", "", "[]", "3", "!!python/object:os.system {}"])
