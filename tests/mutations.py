@@ -239,7 +239,7 @@ for key in ("volume label", "label"):
 HEADERS: dict[str, Callable[[nib.Nifti1Header], object]] = {
     "more voxels than memory": lambda header: header["dim"].__setitem__(np.s_[1:4], 32767),
     "axes in one direction": partial(spaced, size=1.25, sform=True, srow_x=[0] * 4, srow_y=[1.25, 1.25, 0, 0]),
-    "header against affine": partial(spaced, size=1.25, sform=True, pixdim=[1, 1.25, 1.25, 3, 0, 0, 0, 0]),
+    "header against affine": partial(fields, sform=True, pixdim=[1, 3, 3, 3, 0, 0, 0, 0]),
     "moved": partial(fields, qoffset_x=130),
 }
 for size in (0, -1.25, np.nan, np.inf, 1e-30, 1e30):
