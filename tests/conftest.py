@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -37,6 +38,20 @@ def one_thread() -> None:
     """One thread, so that sums are added in one order; torch is not imported for the tests that do without it."""
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def results(tmp_path_factory: pytest.TempPathFactory):
+    """Drawn results of the smoke preset, opened, that no test changes."""
+    import results_factory
+
+    return results_factory.opened(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture
+def place(results, tmp_path: Path) -> Path:
+    """A folder with the same results, to be changed."""
+    return Path(shutil.copytree(results.folder, tmp_path / "results/smoke"))
 
 
 @pytest.fixture(params=["cpu", "cuda"])

@@ -5,7 +5,7 @@ and the spacing. Sizes are odd and not square, orientations are not canonical, s
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -36,8 +36,9 @@ Content = dict[str, Expected]
 
 
 def photo(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
-    """Noise in colour."""
-    return np.random.default_rng(seed).integers(0, 256, (*size, 3)).astype(np.uint8)
+    """A smooth picture in colour, bright to its edges."""
+    coarse = Image.fromarray(np.random.default_rng(seed).integers(60, 256, (9, 12, 3), np.uint8))
+    return np.array(coarse.resize(size[::-1], Image.Resampling.BICUBIC))
 
 
 def block(size: tuple[int, int] = SIZE) -> np.ndarray:
@@ -60,11 +61,11 @@ def save(path: Path, pixels: np.ndarray, mode: str | None = None) -> None:
     Image.fromarray(pixels, mode).save(path, **({"quality": 100} if path.suffix == ".jpg" else {}))
 
 
-def kvasir(folder: Path) -> Content:
-    for number, id in enumerate(("cju1", "cju2")):
-        save(folder / f"images/{id}.jpg", photo(number))
-        save(folder / f"masks/{id}.jpg", 255 * block())
-    return {id: Expected(None, block()) for id in ("cju1", "cju2")}
+def kvasir(folder: Path, ids: Iterable[str] = ("cju1", "cju2"), size: tuple[int, int] = SIZE) -> Content:
+    for number, id in enumerate(ids):
+        save(folder / f"images/{id}.jpg", photo(number, size))
+        save(folder / f"masks/{id}.jpg", 255 * block(size))
+    return {id: Expected(None, block(size)) for id in ids}
 
 
 def hearts(folder: Path, place: str = "training") -> Content:
@@ -97,14 +98,16 @@ def write_h5(path: Path, image: np.ndarray, label: np.ndarray) -> None:
 EIGHT = {8: 1, 4: 2, 3: 3, 2: 4, 6: 5, 11: 6, 1: 7, 7: 8}  # BTCV's labels of the field's eight organs
 
 
-def bellies(folder: Path, images: str = "imagesTr", labels: str = "labelsTr") -> Content:
+def bellies(folder: Path, images: str = "imagesTr/img{}", labels: str = "labelsTr/label{}", codes=EIGHT) -> Content:
+    """Volumes as NIfTI; `codes` are what the reader makes of the labels."""
     content = {}
-    for id, stored in (("0001", "ASR"), ("0040", "LPS")):
-        image, label = volume(int(id), 13)
-        write_nifti(folder / images / f"img{id}.nii.gz", image, SPACING, stored)
-        write_nifti(folder / labels / f"label{id}.nii.gz", label, SPACING, stored)
-        eight = np.vectorize(lambda code: EIGHT.get(code, 0))(label)
-        content[id] = Expected(image, eight, SPACING)
+    for number, stored in ((1, "ASR"), (40, "IPL")):
+        image, label = volume(number, 13)
+        paths = [folder / f"{name.format(f'{number:04}')}.nii.gz" for name in (images, labels)]
+        write_nifti(paths[0], image, SPACING, stored)
+        write_nifti(paths[1], label, SPACING, stored)
+        id = paths[1].name.partition(".")[0].removeprefix("label")
+        content[id] = Expected(image, np.vectorize(lambda code: codes.get(code, 0))(label), SPACING)
     return content
 
 
@@ -134,16 +137,6 @@ def lesions(folder: Path) -> Content:
             save(folder / f"ISIC-2017_{part}_Data/{id}_superpixels.png", photo(number, size))
         save(folder / f"ISIC-2017_{part}_Part1_GroundTruth/{id}_segmentation.png", 255 * block(size))
         content[id] = Expected(None, block(size))
-    return content
-
-
-def flare(folder: Path) -> Content:
-    content = {}
-    for id, stored in (("FLARE22_Tr_0001", "LAS"), ("FLARE22_Tr_0005", "IPL")):
-        image, label = volume(int(id[-1]), 13)
-        write_nifti(folder / f"images/{id}_0000.nii.gz", image, SPACING, stored)
-        write_nifti(folder / f"labels/{id}.nii.gz", label, SPACING, stored)
-        content[id] = Expected(image, label, SPACING)
     return content
 
 
@@ -204,16 +197,17 @@ def own(folder: Path) -> Content:
     return content
 
 
+FLARE = {"images": "images/FLARE22_Tr_{}_0000", "labels": "labels/FLARE22_Tr_{}", "codes": dict(enumerate(range(14)))}
 CLASSES = {"my-set": ["background", "one", "two"]}
 FORMS: dict[str, tuple[str, Callable[[Path], Content]]] = {
     "kvasir-seg": ("kvasir-seg", kvasir),
     "acdc": ("acdc", hearts),
     "acdc, h5": ("acdc", hearts_h5),
     "synapse": ("synapse", bellies),
-    "synapse, BTCV": ("synapse", partial(bellies, images="img", labels="label")),
+    "synapse, BTCV": ("synapse", partial(bellies, images="img/img{}", labels="label/label{}")),
     "synapse, TransUNet": ("synapse", bellies_scaled),
     "isic2017": ("isic2017", lesions),
-    "flare22": ("flare22", flare),
+    "flare22": ("flare22", partial(bellies, **FLARE)),
     "m2caiseg": ("m2caiseg", frames),
     "sipakmed": ("sipakmed", cells),
     "one's own": ("my-set", own),

@@ -22,8 +22,6 @@ Change = Callable[[np.ndarray], np.ndarray | None]
 PICTURES = (".jpg", ".png", ".bmp", ".tif", ".TIFF")
 MASKS = ("masks", "groundtruth", "GroundTruth", "_gt", "label")
 
-# Any file
-
 
 def replaced(path: Path, content: bytes) -> Touched:
     path.write_bytes(content)
@@ -42,20 +40,13 @@ def cut(path: Path, share: float, less: int = 0) -> Touched:
     return replaced(path, path.read_bytes()[: max(int(path.stat().st_size * share) - less, 0)])
 
 
-def flipped(path: Path, place: int, bits: int) -> Touched:
-    """Some bits of one byte."""
-    raw = bytearray(path.read_bytes())
-    raw[place % len(raw)] ^= bits
-    return replaced(path, bytes(raw))
-
-
-def flipped_inside(path: Path, place: int, bits: int) -> Touched:
-    """In the header of a volume, the compression intact."""
-    if path.suffix != ".gz":
+def flipped(path: Path, place: int, bits: int, inside: bool = False) -> Touched:
+    """Some bits of one byte of the file, or of the header of a volume, the compression intact."""
+    if inside and path.suffix != ".gz":
         return []
-    raw = bytearray(gzip.decompress(path.read_bytes()))
-    raw[place % 352] ^= bits
-    return replaced(path, gzip.compress(bytes(raw), 1))
+    raw = bytearray(gzip.decompress(path.read_bytes()) if inside else path.read_bytes())
+    raw[place % (352 if inside else len(raw))] ^= bits
+    return replaced(path, gzip.compress(bytes(raw), 1) if inside else bytes(raw))
 
 
 def renamed(path: Path, name: Callable[[str], str], how: Callable[[Path, Path], object] = shutil.move) -> Touched:
@@ -72,9 +63,6 @@ def swapped(one: Path, other: Path) -> Touched:
     first, second = one.read_bytes(), other.read_bytes()
     replaced(one, second), replaced(other, first)
     return [one, other] if first != second else []
-
-
-# Values
 
 
 def arrays(path: Path) -> dict[str, np.ndarray]:
@@ -132,9 +120,6 @@ def with_rows(values: np.ndarray, value: int, share: float) -> np.ndarray:
     return values
 
 
-# Headers of volumes
-
-
 def stored(path: Path, header: nib.Nifti1Header, values: np.ndarray, offset: int = 352) -> Touched:
     """A file as the header states, right or wrong: nibabel would not write it."""
     header["vox_offset"] = offset
@@ -151,34 +136,20 @@ def headed(path: Path, change: Callable[[nib.Nifti1Header], object], offset: int
     return stored(path, header, np.asarray(volume.dataobj), offset)
 
 
-def spaced(header: nib.Nifti1Header, size: float, sform: bool = False) -> None:
-    """Another size of voxels, in both of the header's statements or in one."""
-    header["pixdim"][1:4] = size
+def fields(header: nib.Nifti1Header, sform: bool = False, **values: object) -> None:
+    """The affine is in one of the header's two statements, and some fields have other values."""
     header["sform_code"], header["qform_code"] = int(sform), int(not sform)
-    if sform:
-        for row, name in enumerate(("srow_x", "srow_y", "srow_z")):
-            header[name] = [size * (row == column) for column in range(4)]
+    for name, value in values.items():
+        header[name] = value
 
 
-def parallel(header: nib.Nifti1Header) -> None:
-    """The first axis points where the second does."""
-    spaced(header, 1.25, sform=True)
-    header["srow_x"][0], header["srow_y"][0] = 0, 1.25
+def spaced(header: nib.Nifti1Header, size: float, sform: bool = False, **values: object) -> None:
+    """Another size of voxels."""
+    rows = {name: [size * (row == column) for column in range(4)] for row, name in enumerate(ROWS)} if sform else {}
+    fields(header, sform, **{"pixdim": [1, size, size, size, 0, 0, 0, 0], **rows, **values})
 
 
-def moved(header: nib.Nifti1Header) -> None:
-    """Elsewhere by 30 mm."""
-    header["sform_code"], header["qform_code"] = 0, 1
-    header["qoffset_x"] += 30
-
-
-def contradicting(header: nib.Nifti1Header) -> None:
-    """Another spacing by the affine than by the header."""
-    spaced(header, 1.25, sform=True)
-    header["pixdim"][3] = 3
-
-
-# The table
+ROWS = ("srow_x", "srow_y", "srow_z")
 
 
 def foreign() -> dict[str, bytes]:
@@ -204,12 +175,19 @@ def foreign() -> dict[str, bytes]:
         "nothing": b"",
         "json": b'{"a": [1, 2]}',
         "json without end": b"[" * 100_000,
+        **{f"split {text}": text.encode() for text in SPLITS},
         "one frame": b"ED: 1\n",
         "one frame twice": b"ED: 1\nES: 1\n",
         "a word for a frame": b"ED: one\nES: 2\n",
     }
 
 
+SPLITS = [
+    '{"train": ["n0"], "test": ["n1"]}',
+    '{"train": [1], "validation": [], "test": ["n1"]}',
+    '{"train": ["n0"], "validation": [], "test": []}',
+    '{"train": ["n0", "n1"], "validation": [], "test": ["n1"]}',
+]
 NAMES: dict[str, Callable[[str], str]] = {
     "another frame": lambda name: name.replace("04", "09"),
     "hidden": lambda name: f"._{name}",
@@ -260,9 +238,9 @@ for key in ("volume label", "label"):
 
 HEADERS: dict[str, Callable[[nib.Nifti1Header], object]] = {
     "more voxels than memory": lambda header: header["dim"].__setitem__(np.s_[1:4], 32767),
-    "axes in one direction": parallel,
-    "header against affine": contradicting,
-    "moved": moved,
+    "axes in one direction": partial(spaced, size=1.25, sform=True, srow_x=[0] * 4, srow_y=[1.25, 1.25, 0, 0]),
+    "header against affine": partial(fields, sform=True, pixdim=[1, 3, 3, 3, 0, 0, 0, 0]),
+    "moved": partial(fields, qoffset_x=130),
 }
 for size in (0, -1.25, np.nan, np.inf, 1e-30, 1e30):
     HEADERS[f"spacing {size}"] = partial(spaced, size=size)

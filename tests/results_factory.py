@@ -1,11 +1,8 @@
 """A small, consistent `results/smoke`, made of drawn numbers: what tables, figures and notebooks read."""
 
-import atexit
 import itertools
 import shutil
-import tempfile
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -66,29 +63,10 @@ def settings(seeds: list[int]) -> dict:
     }  # fmt: skip
 
 
-def make(root: Path, seeds: list[int] | None = None, change: Callable[[dict], object] | None = None) -> Path:
-    """Write `root/results/smoke` complete; returns it.
-
-    Args:
-        change: edits the settings before anything is made with them.
-    """
+def make(root: Path, seeds: tuple[int, ...] = (0, 1), change: Callable[[dict], object] = lambda values: None) -> Path:
+    """Write `root/results/smoke` complete, from settings that `change` edits; returns it."""
     place = root / "results/smoke"
-    if seeds or change:
-        return made(place, seeds or [0, 1], change or (lambda values: None))
-    return Path(shutil.copytree(template(), place))
-
-
-@cache
-def template() -> Path:
-    """The unchanged ones, made once."""
-    folder = Path(tempfile.mkdtemp())
-    atexit.register(shutil.rmtree, folder)
-    return made(folder / "smoke", [0, 1], lambda values: None)
-
-
-def made(place: Path, seeds: list[int], change: Callable[[dict], object]) -> Path:
-    """All files of `place`."""
-    values = settings(seeds)
+    values = settings(list(seeds))
     change(values)
     write_text(place / "params.yaml", yaml.safe_dump(values, sort_keys=False))
     chosen = config.load(place / "params.yaml")

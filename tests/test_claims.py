@@ -16,21 +16,13 @@ DATASET = factory.DATASET
 
 
 @pytest.fixture(scope="module")
-def untouched(tmp_path_factory):
-    return factory.opened(tmp_path_factory.mktemp("project"))
+def found(results):
+    return claims.claims(results)
 
 
-@pytest.fixture(scope="module")
-def found(untouched):
-    return claims.claims(untouched)
-
-
-def test_a_student_is_decided_by_better_and_worse_alone():
+def test_a_student_is_decided_by_better_and_worse_alone_and_both_must_agree():
     words = [stats.BETTER, stats.WORSE, stats.EQUIVALENT, stats.INCONCLUSIVE, *stats.NEGLIGIBLE.values()]
     assert list(map(claims.decided, words)) == [YES, NO, *[MAYBE] * 4]
-
-
-def test_both_students_must_agree():
     for one, other in itertools.product([YES, NO, MAYBE], repeat=2):
         assert claims.agreed([one, other]) == (one if one == other else MAYBE)
 
@@ -52,7 +44,7 @@ def test_over_data_sets_most_must_support_and_none_contradict():
         assert claims.overall(tested) == expected
 
 
-def test_every_claim_stands_there_in_order(untouched, found):
+def test_every_claim_stands_there_in_order(results, found):
     assert list(dict.fromkeys(found["claim"])) == list(claims.CLAIMS)
     assert set(found["overall"]) == {NEVER}  # only drawn data here
     untested = found[found["dataset"].isna()]
@@ -61,13 +53,12 @@ def test_every_claim_stands_there_in_order(untouched, found):
     wide = claims.summary(found).frame.set_index("claim")
     assert list(wide.index) == list(claims.CLAIMS)
     assert (wide.loc["1", DATASET], wide.loc["A", DATASET]) == (YES, NEVER)
-    assert all((untouched.folder / name).exists() for names in found["rows"].dropna() for name in names.split())
+    assert all((results.folder / name).exists() for names in found["rows"].dropna() for name in names.split())
     text = (Path(__file__).parents[1] / "docs/claims.md").read_text()
     assert all(f"\n| {number} |" in text for number in claims.CLAIMS)
 
 
-def test_real_data_count(tmp_path):
-    place = factory.make(tmp_path)
+def test_real_data_count(place):
     for path in (place / "runs" / DATASET).glob("*.json"):
         factory.edit_record(place, path.stem, lambda record: record["dataset"].update(drawn=False))
     found = claims.claims(Results(place))
@@ -76,8 +67,8 @@ def test_real_data_count(tmp_path):
     assert f"{counts[YES]} {YES}" in claims.summary(found).text
 
 
-def test_the_numbers_are_those_of_the_statistics(untouched, found):
-    parts, tested = untouched.parts(DATASET), found[found["p_holm"].notna()]
+def test_the_numbers_are_those_of_the_statistics(results, found):
+    parts, tested = results.parts(DATASET), found[found["p_holm"].notna()]
     gaps = {}
     for line in tested.to_dict("records"):
         mine, other = (line["experiment"], line["student"]), (line["baseline"], line["baseline_student"])
@@ -97,11 +88,11 @@ def test_ctrcl_is_compared_with_the_best_of_the_others_by_mean(found):
         assert list(found[found["claim"] == claim]["baseline"]) == ["dml", "dml"]  # the only other method here
 
 
-def test_an_equal_budget_needs_the_controls_of_cross_entropy(untouched, found):
+def test_an_equal_budget_needs_the_controls_of_cross_entropy(results, found):
     lines = found[found["claim"] == "D"]
     assert list(lines["baseline"])[::2] == ["alone", "alone-ce-half", "alone-ce-2"]
-    runs = untouched.runs(DATASET, ["alone", "alone-ce-half", "ctrcl"])
-    assert "D" not in claims.planned(untouched, DATASET, runs)
+    runs = results.runs(DATASET, ["alone", "alone-ce-half", "ctrcl"])
+    assert "D" not in claims.planned(results, DATASET, runs)
 
 
 def test_other_networks_have_their_own_baseline_and_the_balanced_form_is_taken_where_it_was_run(tmp_path):
@@ -146,9 +137,8 @@ def test_the_compared_experiments_are_what_the_claims_name():
     assert factors == set(map(frozenset, itertools.combinations(["alignment", "similarity", "certainty"], 2)))
 
 
-def test_a_parameter_more_contradicts_the_claim_of_no_cost(tmp_path, found):
+def test_a_parameter_more_contradicts_the_claim_of_no_cost(place, found):
     assert set(found[found["claim"] == "8"]["claim_verdict"]) == {YES}
-    place = factory.make(tmp_path)
     factory.edit_record(place, "ctrcl", lambda r: [seed["parameters"].update(b=1) for seed in r["seeds"].values()])
     eighth = claims.claims(Results(place)).query("claim == '8'")
     assert set(eighth["claim_verdict"]) == {NO}

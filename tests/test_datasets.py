@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from lookalikes import CLASSES, COLOURS, FORMS, SIZE, block, hearts, hearts_h5, photo, save, shared
+from refusals import refused
 
 from ctrcl import data as datasets
 from ctrcl.data import acdc, isic2017, kvasir_seg, m2caiseg, sipakmed, synapse
 from ctrcl.data import own as own_reader
 from ctrcl.data.verify import verify
-from ctrcl.io import UserError
 
 
 @pytest.fixture(params=FORMS)
@@ -23,23 +23,15 @@ def copy(request, tmp_path):
     return datasets.get(name, CLASSES.get(name)), tmp_path, write(tmp_path)
 
 
-def refused(call, *arguments, name="") -> None:
-    """The call fails with one line that names the file."""
-    with pytest.raises(UserError, match=re.escape(str(name))) as caught:
-        call(*arguments)
-    assert str(caught.value).isprintable()
-
-
-# What a case holds
-
-
-def test_an_empty_folder_is_named(copy, tmp_path):
-    refused(copy[0].ids, tmp_path / "nowhere", name=tmp_path / "nowhere")
-
-
-def test_what_was_written_is_read(copy):
+def test_what_was_written_is_read_and_in_one_part_of_the_split(copy):
     benchmark, folder, content = copy
+    refused(benchmark.ids, folder / "nowhere", name=folder / "nowhere")
     assert benchmark.ids(folder) == sorted(content)
+    if benchmark.split:
+        parts = benchmark.parts(folder)
+        assert sorted(id for part in datasets.PARTS for id in parts[part]) == sorted(content)
+        assert parts["train"]
+        assert parts["test"]
     for id, expected in content.items():
         case = benchmark.read(folder, id)
         np.testing.assert_array_equal(case.label, expected.label)
@@ -100,9 +92,6 @@ def test_one_patient_in_two_places_is_refused(tmp_path):
     refused(acdc.ids, tmp_path / "h5", name=path)
 
 
-# Names, classes, colours
-
-
 @pytest.mark.parametrize("name", datasets.names())
 def test_a_built_in_data_set_is_complete(name):
     benchmark, project = datasets.get(name), Path(__file__).parents[1]
@@ -125,18 +114,6 @@ def test_a_reader_file_suffices_for_a_new_data_set(tmp_path, monkeypatch):
     del sys.modules["ctrcl.data.new_set"], datasets.new_set
 
 
-def test_an_unknown_data_set_is_answered_with_the_known_ones():
-    refused(datasets.get, "kvasir", name="kvasir-seg")
-
-
-def least_distance(colours):
-    """The least distance of any two colours in CIELAB, for the worst of the four kinds of colour vision."""
-    linear = np.array([[int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)] for colour in colours]) ** 2.2
-    seen = [lab(np.clip(linear @ np.reshape(vision, (3, 3)).T, 0, 1)) for vision in VISION.values()]
-    apart = [np.linalg.norm(one[:, None] - one, axis=-1)[np.triu_indices(len(colours), 1)] for one in seen]
-    return np.min(apart)
-
-
 def lab(linear):
     """CIELAB of linear sRGB."""
     xyz = linear @ np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]).T
@@ -153,11 +130,13 @@ VISION = {  # Machado, Oliveira, Fernandes 2009
 }
 
 
-def test_any_two_colours_of_the_palette_differ_for_every_colour_vision():
-    assert least_distance(datasets.PALETTE) > 10
-
-
-# The splits
+@pytest.mark.parametrize("vision", VISION)
+def test_any_two_colours_of_the_palette_differ_for_every_colour_vision(vision):
+    colours = [[int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)] for colour in datasets.PALETTE]
+    linear = np.array(colours) ** 2.2 @ np.reshape(VISION[vision], (3, 3)).T
+    seen = lab(linear.clip(0, 1))
+    apart = np.linalg.norm(seen[:, None] - seen, axis=-1)
+    assert apart[np.triu_indices(len(seen), 1)].min() > 10
 
 
 @pytest.mark.parametrize(
@@ -173,15 +152,6 @@ def test_splits_share_no_patient(name, sizes):
     patients = [{id.partition("_frame")[0] for id in split[part]} for part in datasets.PARTS]
     assert sum(map(len, patients)) == len(set.union(*patients))
     assert all(ids == sorted(set(ids)) for ids in split.values())
-
-
-def test_a_split_names_every_case_once(copy):
-    benchmark, folder, content = copy
-    if benchmark.split:
-        parts = benchmark.parts(folder)
-        assert sorted(id for part in datasets.PARTS for id in parts[part]) == sorted(content)
-        assert parts["train"]
-        assert parts["test"]
 
 
 def test_flare22_tests_on_every_fifth_of_its_fifty_cases():
@@ -219,9 +189,6 @@ def test_an_image_in_two_parts_of_isic_is_named(tmp_path):
     refused(datasets.get("isic2017").parts, tmp_path, name="ISIC_0000000")
 
 
-# A data set of one's own
-
-
 def test_black_and_white_is_accepted_for_two_classes(tmp_path):
     benchmark = datasets.get("mine", ["background", "lesion"])
     save(tmp_path / "images/a.png", photo(0))
@@ -253,9 +220,6 @@ WRONG = ["ba", "", ["background"], ["background", "a", "a"], ["background", *map
 )
 def test_a_name_that_is_taken_or_classes_that_cannot_be_are_refused(name, classes):
     refused(datasets.get, name, classes, name=f"data.{name}.classes")
-
-
-# Real data, where they are
 
 
 @pytest.mark.parametrize(("name", "count", "step"), [("kvasir-seg", 1000, 29), ("acdc", 200, 9)])

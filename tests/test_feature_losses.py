@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from loops import cosine, mean, places, soft_divergence
+from refusals import refused
 from strategies import (
     FLOATS,
     HALVES,
@@ -23,7 +24,6 @@ from torchdistill.losses.mid_level import ATLoss
 
 import ctrcl
 from ctrcl import MaskedGeneration, mcl
-from ctrcl.io import UserError
 from ctrcl.losses.features import mean_squared_error
 
 # every loss as loss(student, teacher, target, number of classes), and whether its channels may differ
@@ -64,12 +64,12 @@ def pooled_by_loops(image: Tensor) -> list[Tensor]:
             for i in range(0, image.shape[1], rows) for j in range(0, image.shape[2], columns)]  # fmt: skip
 
 
-def skd_pair_by_loops(s: Tensor, t: Tensor, *_: object) -> float:
+def skd_pair_by_loops(s: Tensor, t: Tensor, *_: object) -> Tensor:
     each = []
     for images in zip(s, t, strict=True):
-        own, fixed = ([v / (v.norm() + 1e-8) for v in pooled_by_loops(image)] for image in images)
+        own, fixed = ([v / (v.norm().detach() + 1e-8) for v in pooled_by_loops(image)] for image in images)
         pairs = product(range(len(own)), repeat=2)
-        each.append(mean([(own[m] @ own[n] - fixed[m] @ fixed[n]).item() ** 2 for m, n in pairs]))
+        each.append(mean([(own[m] @ own[n] - fixed[m] @ fixed[n]) ** 2 for m, n in pairs]))
     return mean(each)
 
 
@@ -136,7 +136,7 @@ def test_a_loss_of_features_is_its_formula_position_by_position(device, name):
         cases.append((drawn_features(), drawn_features(5, seed=1), spotted_target()))
     for s, t, y in cases:
         found = LOSSES[name](s.to(device), t.to(device), y.to(device), 4)
-        assert found.item() == pytest.approx(LOOPS[name](s, t, y, 4), rel=1e-9)
+        assert found.item() == pytest.approx(float(LOOPS[name](s, t, y, 4)), rel=1e-9)
 
 
 def test_torchdistill_agrees_on_attention():
@@ -148,8 +148,7 @@ def test_torchdistill_agrees_on_attention():
 
 
 def test_attention_has_two_forms_and_no_third():
-    with pytest.raises(UserError, match="the forms are code, paper"):
-        ctrcl.at(*reference_features(), form="mean")
+    refused(ctrcl.at, *reference_features(), form="mean", name="the forms are code, paper")
 
 
 def test_attention_does_not_depend_on_the_scale_of_the_features():
@@ -170,17 +169,9 @@ def test_no_gradient_reaches_the_teacher(name):
 def test_gradients_are_those_of_finite_differences(name):
     s, t = drawn_features(2, (3, 2), images=2), drawn_features(2, (3, 2), seed=1, images=2)
     y = torch.tensor([[[0, 1], [2, 255], [1, 0]], [[1, 1], [0, 0], [0, 1]]])
-    if name == "skd_pair":  # its norm carries none, so the truth is a difference quotient that holds the norm fixed
-        norms = [functional.max_pool2d(f, (1, 1)).norm(dim=1, keepdim=True) + 1e-8 for f in (s, t)]
-
-        def affinity(f: Tensor, norm: Tensor) -> Tensor:
-            return torch.einsum("bcm,bcn->bmn", (f / norm).flatten(2), (f / norm).flatten(2))
-
-        own = s.requires_grad_()
-        (affinity(own, norms[0].detach()) - affinity(t, norms[1])).square().mean().backward()
-        expected, own.grad = own.grad, None
-        LOSSES[name](own, t, y, 3).backward()
-        assert_close(own.grad, expected)
+    if name == "skd_pair":  # the norm carries none, there and in the loops
+        losses = (find(s.requires_grad_(), t, y, 3) for find in (LOSSES[name], LOOPS[name]))
+        assert_close(*(torch.autograd.grad(loss, s)[0] for loss in losses))
     else:
         assert torch.autograd.gradcheck(lambda f: LOSSES[name](f, t, y, 3), s.requires_grad_())
 
@@ -211,6 +202,9 @@ def test_extreme_features_give_a_finite_gradient_in_their_dtype(name, case):
         # a squared difference of 1e4 is no float16, and SKD's norm, without gradient, divides a dead one by 1e-8
         assert torch.isfinite(found)
         assert torch.isfinite(s.grad).all()
+    if name in SUPERVISED and (y == 255).all():
+        assert found == 0
+        assert not s.grad.any()
 
 
 @each_loss
@@ -231,15 +225,6 @@ def test_what_an_ignored_position_holds_does_not_matter(name):
     assert not student.grad.movedim(1, 3)[y == 255].any()
 
 
-@pytest.mark.parametrize("name", SUPERVISED)
-def test_an_ignored_batch_costs_nothing(name):
-    s = drawn_features().requires_grad_()
-    found = LOSSES[name](s, drawn_features(seed=1), torch.full((3, 8, 8), 255), 4)
-    found.backward()
-    assert found.item() == 0
-    assert not s.grad.any()
-
-
 def test_masked_generation_sees_the_same_positions_in_every_channel(device):
     module, f = MaskedGeneration(3, 4).double().to(device), drawn_features(size=(16, 16)).to(device)
     seen = []
@@ -258,9 +243,6 @@ def test_masked_generation_sees_the_same_positions_in_every_channel(device):
 def test_masked_generation_drops_nothing_or_everything(dropped):
     module, f = MaskedGeneration(3, 4, dropped).double(), drawn_features()
     assert_close(module(f), module.generate(module.project(f) * (1 - dropped)))
-
-
-# --- mutual contrast --------------------------------------------------------------------------------------------
 
 
 def embeddings(networks: int = 2, samples: int = 7, dtype: torch.dtype = torch.float64) -> list[Tensor]:
@@ -331,8 +313,7 @@ def test_contrast_moves_both_sides_and_its_distillation_one():
         return torch.autograd.grad(getattr(mcl([a, b], LABELS), term), [a, b])
 
     a, b = (v.requires_grad_() for v in embeddings())
-    for term in ("vcl", "soft_vcl", "icl", "soft_icl"):
-        assert all(g.any() for g in gradients(term, a, b))
+    assert all(g.any() for g in gradients("soft_icl", a, b))
     one, other = a @ a.T / 0.1, b @ b.T / 0.1
     by_hand = 9 * sum(
         functional.kl_div((x / 3).log_softmax(1), (y.detach() / 3).softmax(1), reduction="batchmean")

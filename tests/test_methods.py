@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
+from refusals import refused
 from safetensors.torch import load_file
 
 from ctrcl import config, ctkd, dice, kd, kdcl_minlogit, kl, methods, rectify
 from ctrcl.engine.train import TrainingModule
-from ctrcl.io import UserError
 from ctrcl.losses.targets import IGNORE
 from ctrcl.methods.base import Shape, Step
 from ctrcl.methods.dual import multi_scale
@@ -48,20 +48,20 @@ ON_FEATURES = ("cfcl", "cfcl-response", "cfcl-prototype", "mcl", "afd", "hfd-bsd
 CLASSES = 3
 
 
-def predictions(widths, seed=0, classes=CLASSES, size=16):
+def predictions(widths, seed=0, classes=CLASSES, size=16, images=2):
     torch.manual_seed(seed)
     return {
         name: Prediction(
-            (3 * torch.randn(2, classes, size, size)).requires_grad_(),
-            [torch.randn(2, w, size >> i, size >> i, requires_grad=True) for i, w in enumerate(channels)],
+            (3 * torch.randn(images, classes, size, size)).requires_grad_(),
+            [torch.randn(images, w, size >> i, size >> i, requires_grad=True) for i, w in enumerate(channels)],
         )
         for name, channels in widths.items()
     }
 
 
-def target(classes=CLASSES):
+def target():
     torch.manual_seed(9)
-    y = torch.randint(0, classes, (2, 16, 16))
+    y = torch.randint(0, CLASSES, (2, 16, 16))
     y[:, :2] = IGNORE
     return y
 
@@ -102,46 +102,31 @@ def test_a_students_terms_send_no_gradient_into_its_peer(name):
         assert step.predictions[mine].logits.grad.any()
 
 
-@pytest.mark.parametrize("name", EACH)
-def test_what_a_method_trains_beside_the_students_gets_a_gradient(name):
-    method = built(ALL[name])
-    sum(method(seen()).values()).backward()
-    if ALL[name]["method"] == "cirkd":  # its memory is empty in the first step
-        method.zero_grad()
-        sum(method(seen()).values()).backward()
-    idle = [key for key, parameter in method.named_parameters() if parameter.grad is None]
-    assert not idle
-
-
-@pytest.mark.parametrize("name", EACH)
-def test_an_image_that_is_ignored_throughout_gives_finite_terms_and_gradients(name):
-    step = seen(torch.full((2, 16, 16), IGNORE))
-    terms = built(ALL[name])(step)
-    sum(terms.values()).backward()
-    assert all(torch.isfinite(term) for term in terms.values())
-    assert all(torch.isfinite(prediction.logits.grad).all() for prediction in step.predictions.values())
-
-
-@pytest.mark.parametrize("name", EACH)
-def test_it_works_on_one_image_with_two_classes_and_one_pixel_of_the_second(name):
+def small():
+    """One image of two classes, with one pixel of the second."""
     y = torch.zeros(1, 32, 32, dtype=torch.long)
     y[0, 5, 6] = 1
-    groups = [predictions(widths, seed, 2, 32) for widths, seed in ((WIDTHS, 0), (THEIRS, 5))]
-    one = [{n: Prediction(p.logits[:1], [f[:1] for f in p.features]) for n, p in group.items()} for group in groups]
-    terms = built(ALL[name], classes=2)(Step(one[0], y, one[1]))
-    assert all(torch.isfinite(term) for term in terms.values())
+    groups = [predictions(widths, seed, 2, 32, images=1) for widths, seed in ((WIDTHS, 0), (THEIRS, 5))]
+    return Step(groups[0], y, groups[1])
 
 
-@pytest.mark.parametrize("name", EACH)
-def test_half_precision_of_the_networks_gives_finite_terms(name):
+def halved():
+    """Features in half precision, as networks give them under autocast."""
     step = seen()
-    for group in (step.predictions, step.teachers):
-        for prediction in group.values():
-            prediction.features[:] = [f.detach().bfloat16().requires_grad_() for f in prediction.features]
-    with torch.autocast("cpu", torch.bfloat16):
-        terms = built(ALL[name])(step)
+    for prediction in (*step.predictions.values(), *step.teachers.values()):
+        prediction.features[:] = [f.detach().bfloat16().requires_grad_() for f in prediction.features]
+    return step
+
+
+@pytest.mark.parametrize("step", [lambda: seen(torch.full((2, 16, 16), IGNORE)), small, halved])
+@pytest.mark.parametrize("name", EACH)
+def test_terms_and_gradients_are_finite_where_all_is_ignored_or_small_or_in_half_precision(name, step):
+    step = step()
+    with torch.autocast("cpu", torch.bfloat16, enabled=step.predictions["a"].features[0].dtype == torch.bfloat16):
+        terms = built(ALL[name], classes=step.predictions["a"].logits.shape[1])(step)
     sum(term.float() for term in terms.values()).backward()
     assert all(torch.isfinite(term) for term in terms.values())
+    assert all(torch.isfinite(prediction.logits.grad).all() for prediction in step.predictions.values())
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +145,7 @@ def student(name, decoder="light"):
 
 
 @pytest.mark.parametrize("name", EACH)
-def test_three_steps_lower_the_loss_and_what_is_deployed_is_the_student_alone(name, lesson, tmp_path):
+def test_three_steps_lower_the_loss_with_all_that_is_trained_and_the_student_is_deployed_alone(name, lesson, tmp_path):
     images, y, teachers = lesson
     values = ALL[name]
     decoder = methods.options(experiment(values)).decoder
@@ -180,6 +165,7 @@ def test_three_steps_lower_the_loss_and_what_is_deployed_is_the_student_alone(na
         sum(terms.values()).backward()
         optimizer.step()
     assert supervised[-1] < supervised[0]
+    assert not [key for key, parameter in team.objective.named_parameters() if parameter.grad is None]
     for n, teacher in taught.items():  # nothing of a teacher moves, not even its batch statistics
         assert all(torch.equal(p, q) for p, q in zip(before[n], teacher.student.state_dict().values(), strict=True))
     assert not any("teacher" in key.split(".")[0] for key in team.state_dict())
@@ -222,9 +208,7 @@ def test_rectified_learning_offline_is_the_online_term_with_a_frozen_peer():
     step = seen()
     offline = built({"method": "ctrcl_offline", "beta": 0.0, "teacher": "t"})(step)
     peers = {"a": step.predictions["a"], "b": step.teachers["b"]}
-    online = methods.build(experiment({"method": "ctrcl", "beta": 0.0, "balance": "constant"}), Shape(WIDTHS, CLASSES))(
-        Step(peers, step.target)
-    )
+    online = built({"method": "ctrcl", "beta": 0.0})(Step(peers, step.target))
     assert_close(offline["logits_a"], online["logits_a"])
 
 
@@ -314,30 +298,22 @@ def test_weights_of_zero_leave_their_terms_and_modules_out():
         ({"method": "ctlcr"}, ["experiments.x.method", "ctlcr", "ctrcl"]),
         ({}, ["experiments.x", "method"]),
         ({"method": "ctrcl", "alhpa": 1.0}, ["experiments.x", "alhpa", "alpha"]),
-        ({"method": "dml", "beta": 1.0}, ["experiments.x", "beta"]),
         ({"method": "ctrcl", "alpha": -1.0}, ["experiments.x", "alpha = -1.0"]),
         ({"method": "ctrcl", "factors": ["luck"]}, ["experiments.x", "factors.0 = 'luck'"]),
         ({"method": "ctrcl", "stages": [5]}, ["experiments.x", "stages.0 = 5"]),
-        ({"method": "ctrcl", "constant": 2.0}, ["experiments.x", "constant = 2.0"]),
         ({"method": "ctrcl", "balance": "even"}, ["experiments.x", "balance = 'even'"]),
         ({"method": "kd"}, ["experiments.x.teacher is missing"]),
         ({"method": "dml", "teacher": "t"}, ["experiments.x.teacher is set"]),
     ],
 )
 def test_a_wrong_option_is_one_line_that_names_its_key(values, parts):
-    with pytest.raises(UserError) as caught:
-        methods.options(experiment(values))
-    assert "\n" not in str(caught.value)
-    assert all(part in str(caught.value) for part in parts), str(caught.value)
+    line = refused(lambda: methods.options(experiment(values)))
+    assert all(part in line for part in parts), line
 
 
-def test_labels_of_all_experiments_differ():
+def test_no_two_experiments_have_one_label():
     labels = [values["label"] for values in methods.completed(EXPERIMENTS).values()]
     assert len(set(labels)) == len(labels)
-
-
-def test_every_method_is_an_experiment():
-    assert {values["method"] for values in EXPERIMENTS.values()} == set(methods.names())
 
 
 @pytest.mark.parametrize("name", ["ctrcl", "mcl", "dkd", "cross-teaching"])
@@ -351,18 +327,21 @@ def test_ramped_terms_rise_over_the_first_half_to_the_constant_ones(name, done):
         assert_close(found["ramped"][key], term * (1 if key.startswith("seg_") else ramp))
 
 
+def crossentropy(step):
+    """Of student a."""
+    return torch.nn.functional.cross_entropy(step.predictions["a"].logits, step.target, ignore_index=IGNORE)
+
+
 @pytest.mark.parametrize(
     ("name", "soft"), [("dml", "logits"), ("ctrcl", "logits"), ("kd", "kd"), ("hfd-bsd", "pixels")]
 )
 def test_balanced_halves_cross_entropy_and_soft_labels_beside_an_undivided_dice(name, soft):
     step = seen()
     found = {b: built(ALL[name] | {"balance": b})(step) for b in ("constant", "balanced")}
-    p = step.predictions["a"].logits
-    truth = step.target.where(step.valid, -100)
-    ce = torch.nn.functional.cross_entropy(p, truth, ignore_index=-100)
-    assert_close(found["balanced"]["seg_a"], ce / 2 + dice(p.softmax(1), step.target))
+    overlap = dice(step.predictions["a"].logits.softmax(1), step.target)
+    assert_close(found["balanced"]["seg_a"], crossentropy(step) / 2 + overlap)
     assert_close(found["balanced"][f"{soft}_a"], found["constant"][f"{soft}_a"] / 2)
-    assert_close(found["constant"]["seg_a"], ce + dice(p.softmax(1), step.target))
+    assert_close(found["constant"]["seg_a"], crossentropy(step) + overlap)
 
 
 @pytest.mark.parametrize("name", ["cfcl", "mcl", "fitnet", "cross-teaching"])
@@ -377,13 +356,14 @@ def test_without_a_soft_label_balanced_is_constant(name):
 @pytest.mark.parametrize("weight", [0.0, 0.5, 2.0])
 def test_the_cross_entropy_of_alone_can_be_weighted(weight):
     step = seen()
-    one, none = (built({"method": "alone", "cross_entropy": w})(step)["seg_b"] for w in (1.0, 0.0))
-    assert_close(built({"method": "alone", "cross_entropy": weight})(step)["seg_b"], weight * one + (1 - weight) * none)
+    expected = weight * crossentropy(step) + dice(step.predictions["a"].logits.softmax(1), step.target)
+    assert_close(built({"method": "alone", "cross_entropy": weight})(step)["seg_a"], expected)
 
 
 @pytest.mark.parametrize("name", methods.names())
-def test_every_method_states_its_source_and_formats_its_equation(name):
+def test_every_method_is_an_experiment_states_its_source_and_formats_its_equation(name):
     method = methods.get(name)
+    assert name in {values["method"] for values in EXPERIMENTS.values()}
     values = {key: field.default for key, field in method.Options.model_fields.items()}
     assert "{" not in method.equation.format(**values)
     assert ("(after " in method.label) == (method.fidelity == "interpretation")

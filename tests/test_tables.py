@@ -17,28 +17,18 @@ DATASET = factory.DATASET
 
 
 @pytest.fixture(scope="module")
-def untouched(tmp_path_factory):
-    return factory.opened(tmp_path_factory.mktemp("project"))
-
-
-@pytest.fixture(scope="module")
-def table(untouched):
-    return tables.main(untouched, DATASET)
-
-
-@pytest.fixture
-def place(tmp_path):
-    return factory.make(tmp_path)
+def table(results):
+    return tables.main(results, DATASET)
 
 
 def row(table, experiment: str, student: str) -> pd.Series:
     return table.frame.set_index(["experiment", "student"]).loc[(experiment, student)]
 
 
-def test_numbers_are_those_of_the_statistics(untouched, table):
+def test_numbers_are_those_of_the_statistics(results, table):
     found = list(zip(table.frame["experiment"], table.frame["student"], strict=True))
     assert found == [(name, student) for name in factory.MAIN for student in io.STUDENTS]
-    parts = untouched.parts(DATASET)
+    parts = results.parts(DATASET)
     mine, lone, found = parts["ctrcl", "a"], parts["alone", "a"], row(table, "ctrcl", "a")
     dsc, gap = stats.mean(mine, "dsc"), stats.difference(mine, lone, "dsc")
     assert_allclose(found[["dsc", "dsc_low", "dsc_high"]].astype(float), [dsc.mean, *dsc.interval()])
@@ -81,18 +71,18 @@ def test_what_counted_is_stated(table):
     assert (a["distances"], a["distances_of"]) == (2 * (pairs - 1) - 1, 2 * (pairs - 1))
 
 
-def test_a_missed_class_is_filled_with_the_grids_diagonal(untouched, table):
+def test_a_missed_class_is_filled_with_the_grids_diagonal(results, table):
     """The factory misses one class once, of student a with seed 0: case 5, class 1."""
     a, b = row(table, "alone", "a"), row(table, "alone", "b")
-    mine = untouched.parts(DATASET)["alone", "a"]
+    mine = results.parts(DATASET)["alone", "a"]
     filled = mine.assign(hd95=mine["hd95"].mask((mine["voxels_true"] > 0) & mine["hd95"].isna(), factory.DIAGONAL))
     assert_allclose(a["hd95_full"], stats.mean(filled, "hd95").mean)
     assert a["hd95_full"] > a["hd95"]
     assert_allclose(b["hd95_full"], b["hd95"])
 
 
-def test_other_networks_have_no_baseline_here_and_are_not_in_the_lead(untouched):
-    found = tables.main(untouched, DATASET, table="offline")
+def test_other_networks_have_no_baseline_here_and_are_not_in_the_lead(results):
+    found = tables.main(results, DATASET, table="offline")
     teachers, kd = row(found, "teachers", "a"), row(found, "kd", "a")
     assert (teachers["baseline"], teachers["verdict"], kd["baseline"]) == ("", "", "alone")
     assert np.isnan(teachers["difference"])
@@ -120,7 +110,7 @@ def test_bold_is_the_best_where_it_is_better_than_the_runner_up(table, place):
     assert "**" not in found.markdown()
 
 
-def test_the_three_notations_carry_the_same_numbers_and_notes(untouched, table, tmp_path):
+def test_the_three_notations_carry_the_same_numbers_and_notes(results, table, tmp_path):
     table.save(tmp_path / "main-x.y")
     csv, md, latex = ((tmp_path / f"main-x.y.{kind}").read_text() for kind in ("csv", "md", "tex"))
     markup = table._repr_html_()
@@ -134,7 +124,7 @@ def test_the_three_notations_carry_the_same_numbers_and_notes(untouched, table, 
     assert DRAWN in table.notes
     assert "61.5" not in md + latex  # measured time stands in tables of cost only
     assert markup.count("<table") == latex.count(r"\toprule") == len(table.parts) == 3
-    again = tables.main(Results(untouched.folder), DATASET)
+    again = tables.main(Results(results.folder), DATASET)
     assert (again.markdown(), again.latex(), again._repr_html_()) == (md, latex, markup)
 
 
@@ -149,28 +139,24 @@ def test_special_characters_are_escaped():
     assert all(word in text for text, words in expected.items() for word in words)
 
 
-def test_the_sentence_holds_the_tables_numbers(table):
+def test_the_sentence_and_the_short_report_hold_the_tables_numbers(results, table):
     assert [signed(x) for x in (0.0, 0.0004, -0.0004, -0.12, np.nan)] == ["0.000", "+0.000", "-0.000", "-0.120", "–"]
     for student in ("a", "b"):
         mine = row(table, "ctrcl", student)
         assert f"{signed(mine['difference'])} for student {student} ({mine['verdict']})" in table.text
-
-
-def test_the_report_is_short_and_has_the_tables_numbers(untouched, table):
-    text = summary.report(untouched)
+    text = summary.report(results)
     assert len(text.splitlines()) <= 40
     assert all(plain(row(table, name, student)["dsc"]) in text for name in factory.MAIN for student in ("a", "b"))
     assert DRAWN in text
 
 
-def test_the_index_links_to_what_is_there_in_the_papers_order(tmp_path):
-    results = factory.opened(tmp_path)
-    place = results.folder
+def test_the_index_links_to_what_is_there_in_the_papers_order(place):
+    results = Results(place)
     for page in summary.pages(results):
         for path in (place / "notebooks" / f"{page.stem}.ipynb", place / "figures" / f"{page.stem}.png"):
             io.write_text(path, "made")
     io.write_text(place / "tables" / f"main-{DATASET}.md", "made")
-    text = summary.index(tmp_path / "results")
+    text = summary.index(place.parent)
     places = [text.index(f"({place.name}/notebooks/{page.stem}.ipynb)") for page in summary.pages(results)]
     assert places == sorted(places)
     assert f"(smoke/tables/main-{DATASET}.md)" in text
