@@ -35,9 +35,6 @@ class Linear(nn.Module):
         return (x * self.weight).sum((1, 2, 3))
 
 
-# --- the temperature --------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("strength", [-1.0, -0.25, 0.0, 1.0, 2.5])
 def test_reversal_keeps_the_values_and_multiplies_the_gradient(strength):
     x = maps().double().requires_grad_()
@@ -59,9 +56,6 @@ def test_tau_is_the_reference_and_stays_between_its_bounds():
     assert Temperature(0.0, start=2.0, span=4.0)(0.0).item() == 4
     assert Temperature(-200.0)(-1.0).item() == 1
     assert Temperature(200.0)(-1.0).item() == 21
-
-
-# --- who learns -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("player", [Discriminator, Critic])
@@ -93,9 +87,6 @@ def test_one_backward_gives_each_wgan_player_its_own_gradient():
     assert all(weight.grad.any() for name, weight in critic.named_parameters() if name != "judge.bias")
     assert_close(fake.grad, of_fake)
     assert real.grad is None
-
-
-# --- what they learn --------------------------------------------------------------------------------------------
 
 
 def test_lsgan_is_squares_of_the_distance_to_one_and_zero():

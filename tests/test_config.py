@@ -93,7 +93,7 @@ OUT_OF_RANGE = [("scale", -1.0), ("flip", 2.0), ("rotation", 200.0)]
         ("+data.phantom-cardiac.sise=32", "data.phantom-cardiac.sise"),
         ("+data.mine={size: 64, classes: [a, b]}", "data.mine.classes"),
         ("~data.phantom-cardiac", "'phantom-cardiac' is not in preset 'smoke'"),
-        *[("tables=null", "`tables`"), ("~tables", "`tables`"), ("tables.main=3", "`tables`")],
+        *[("tables=null", "tables = None"), ("~tables", "'tables' is missing"), ("tables.main=3", "tables.main")],
         ("tables.main.phantom-cardiac=[alon]", "tables.main.phantom-cardiac: unknown experiment 'alon'"),
         ("+tables.main.phantom-heart=[alone]", "'phantom-heart' is not in preset"),
         *[(f"tables.main.phantom-cardiac=[alone,{more}]", "main.phantom-cardiac lacks") for more in ("ctrcl", "dml")],

@@ -256,9 +256,6 @@ def test_large_images_cost_in_half_precision_what_small_ones_cost_in_single(dtyp
         assert_close(found.float(), expected, rtol=0.02, atol=0.02)
 
 
-# --- at a temperature that is learnt ------------------------------------------------------------------------------
-
-
 @given(case=logits_and_target(), tau=st.floats(0.5, 21))
 def test_it_costs_what_distillation_at_the_same_temperature_costs(case, tau):
     s, y = case

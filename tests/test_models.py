@@ -109,9 +109,6 @@ def test_half_precision_gives_finite_float32_logits_and_gradients(design):
     assert all(p.grad.isfinite().all() for p in student.parameters())
 
 
-# --- the parts ---------------------------------------------------------------------------------------------------
-
-
 def test_monai_is_imported_only_for_its_networks():
     line = "import sys, ctrcl.models.students; sys.exit('monai' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", line], check=False).returncode == 0
@@ -183,9 +180,6 @@ def test_fusion_is_the_formula_position_by_position():
         for c in range(8):
             share = 1 / (1 + torch.tensor(scores[8 + c] - scores[c], dtype=torch.float64).exp())
             assert_close(fused[b, c], 2 * (share * near[b, c] + (1 - share) * far[b, c]))
-
-
-# --- the file ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

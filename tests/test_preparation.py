@@ -72,7 +72,6 @@ def test_a_perfect_prediction_survives_the_way_down_and_up(tmp_path, name, size,
     """Labels at the prepared size, enlarged as probabilities are, against the truth on the original grid."""
     import torch  # here, as the workers of another test import this file
 
-    from ctrcl.engine.infer import on_grid
     from ctrcl.engine.metrics import surface_distances
 
     benchmark, folder = few(name)
@@ -82,7 +81,7 @@ def test_a_perfect_prediction_survives_the_way_down_and_up(tmp_path, name, size,
         labels = np.array(data.labels("test")[case["first"] : case["first"] + case["slices"]])
         classes, spacing = len(benchmark.classes), tuple(case["spacing"] or [1.0, 1.0])
         perfect = torch.nn.functional.one_hot(torch.from_numpy(labels).long(), classes).movedim(-1, 1).float()
-        planes = on_grid(perfect, tuple(case["shape"][:2])).argmax(1)
+        planes = torch.nn.functional.interpolate(perfect, case["shape"][:2], mode="bilinear").argmax(1).numpy()
         found, truth = np.moveaxis(planes, 0, 2).reshape(case["shape"]), data.truth(case)
         voxel = max(1, case["shape"][0] / size) * max(spacing[:2])  # of the coarser grid
         for k in range(1, classes):

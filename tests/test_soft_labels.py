@@ -395,8 +395,6 @@ def test_what_ignored_pixels_say_has_no_influence(joint):
     assert_close(at(joint([students[0] + noise * students[1], students[1] - noise], y), y), at(joint(students, y), y))
 
 
-# --- of all offers ------------------------------------------------------------------------------------------------
-
 ALL = {**ALTERNATIVES, "rectified": rectified}
 for name, joint in JOINTS.items():
     ALL[f"kdcl_{name}"] = lambda z, y, joint=joint, **options: joint([z, z.roll(1, 1)], y, **options)
@@ -433,9 +431,6 @@ def test_a_label_of_an_image_is_that_of_a_batch_of_one_of_small_integers_and_of_
         assert_close(one, label(z, y)[:1])
     assert_close(label(z[:1], y[:1].to(torch.uint8)), one)
     assert_close(label(z[:1].unsqueeze(-1), y[:1].unsqueeze(-1)), one.unsqueeze(-1))
-
-
-# --- who teaches --------------------------------------------------------------------------------------------------
 
 
 def better_by_loops(own: Tensor, peer: Tensor, y: Tensor, cell: int) -> Tensor:
