@@ -7,7 +7,6 @@ which is left out; Swin's NHWC maps are turned to NCHW.
 from typing import Any
 
 from jaxtyping import Float
-from timm.layers import Format
 from torch import Tensor, nn
 
 from ctrcl.io import UserError
@@ -56,7 +55,7 @@ class Encoder(nn.Module):
         if not set(STRIDES) <= set(reductions):
             raise UserError(f"{network} has maps at strides {reductions}, not at {STRIDES}; choose another backbone")
         self.stages = [reductions.index(stride) for stride in STRIDES]
-        self.channels_last = getattr(self.backbone, "output_fmt", None) == Format.NHWC
+        self.channels_last = getattr(self.backbone, "output_fmt", "NCHW") == "NHWC"
         self.widths: list[int] = [info.channels()[stage] for stage in self.stages]
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b _ _ _"]]:
