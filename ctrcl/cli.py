@@ -163,8 +163,12 @@ def preset(
 
 @app.command(hidden=True)
 def record() -> None:
-    """Copy params.yaml beside the results that are made with it (the first stage of dvc.yaml)."""
-    write_text(Path("results", config.load().preset, "params.yaml"), read_text(config.PARAMS))
+    """Copy params.yaml beside the results, and what all trainings share of it (the first stage of dvc.yaml)."""
+    settings = config.load()
+    place = Path("results", settings.preset)
+    write_text(place / "params.yaml", read_text(config.PARAMS))
+    shared = settings.model_dump(mode="json", include={"seeds", "balance", "students", "training"})
+    config.write_yaml(place / "shared.yaml", shared | settings.numerics(), "Of params.yaml, what all trainings share.")
 
 
 @app.command("prepare")

@@ -181,6 +181,10 @@ class Settings(Strict):
         if lacking := set(seeds) - set(teacher.seeds):
             raise UserError(f"{place}.teacher = {experiment.teacher!r}: it lacks seed {min(lacking)}")
 
+    def numerics(self) -> dict[str, Any]:
+        """What the numbers of every run depend on, beside its experiment, as plain values."""
+        return {"augmentation": self.augmentation.model_dump(mode="json"), "machine": self.machine.numerics()}
+
     def experiment(self, name: str) -> Experiment:
         """The experiment of that name; an unknown one is a `UserError`."""
         if name not in self.experiments:

@@ -32,8 +32,8 @@ def test_onnx_says_what_evaluation_says_for_any_number_of_images(network, tmp_pa
     session = onnxruntime.InferenceSession(tmp_path / "student.onnx")
     for count in (1, 5):
         images = np.random.default_rng(count).random((count, 1, student.design.size, student.design.size), np.float32)
-        (said,) = session.run(["probabilities"], {"image": images})
-        assert_close(torch.from_numpy(said), probabilities(student, images), atol=1e-5, rtol=1e-4)
+        (found,) = session.run(["probabilities"], {"image": images})
+        assert_close(torch.from_numpy(found), probabilities(student, images), atol=1e-5, rtol=1e-4)
 
 
 def test_both_files_hold_the_student_alone(tmp_path):

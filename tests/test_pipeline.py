@@ -132,7 +132,7 @@ def test_a_forced_rerun_gives_the_same_bytes(clone):
 
 
 def test_nothing_but_data_can_reach_the_remote_in_the_repository(clone):
-    """Even when told to push there: prepared arrays and predictions never go, and git takes in nothing of the rest."""
+    """Even with a push to it: prepared arrays and predictions never go, and git takes in nothing of the rest."""
     run("dvc", "push", "-r", "phantoms", cwd=clone)
     stored = {p.parent.name + p.name for p in (clone / ".dvc/phantoms").rglob("*") if p.is_file()}
     for part in ("prepared", "predictions"):

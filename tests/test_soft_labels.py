@@ -297,8 +297,8 @@ def test_the_joint_logits_are_the_formula_pixel_by_pixel(device, joint, loop, nu
     students, y = drawn_students(number)
     found = joint([z.to(device) for z in students], y.to(device)).cpu()
     rows = zip(*(pixels_of(z, y) for z in students), strict=True)
-    for said, truth, label in zip(rows, y[y != 255].tolist(), pixels_of(found, y), strict=True):
-        assert label == pytest.approx(loop(list(said), truth), abs=tolerance, rel=1e-12)
+    for row, truth, label in zip(rows, y[y != 255].tolist(), pixels_of(found, y), strict=True):
+        assert label == pytest.approx(loop(list(row), truth), abs=tolerance, rel=1e-12)
 
 
 @pytest.mark.parametrize("number", [2, 3])

@@ -16,8 +16,6 @@ from ctrcl.data.batches import standardised
 from ctrcl.io import replacing
 from ctrcl.models.students import Student, load, save
 
-OPSET = 18  # the least that torch's exporter writes
-
 
 class Deployed(nn.Module):
     """A student from the image to the probabilities, as in `infer.probabilities`."""
@@ -58,7 +56,7 @@ def write_graph(student: Student, path: Path) -> None:
         input_names=["image"],
         output_names=["probabilities"],
         dynamic_shapes=({0: torch.export.Dim("batch")},),
-        opset_version=OPSET,
+        opset_version=18,  # the least that torch's exporter writes
         dynamo=True,
         verbose=False,
     )

@@ -85,8 +85,7 @@ class Run:
         return {
             "dataset": self.dataset,
             "experiment": self.experiment.numerics(),
-            "augmentation": self.settings.augmentation.model_dump(mode="json"),
-            "machine": self.settings.machine.numerics(),
+            **self.settings.numerics(),
             "data": sha256(self.manifest),
             "code": {"core": sha256(*files(SOURCES)), "method": sha256(method_file(self.experiment.method))},
             "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},

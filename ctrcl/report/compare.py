@@ -78,7 +78,7 @@ class Comparison:
     """Two folders of results of one preset."""
 
     names: tuple[str, str]  # what was compared
-    machines: tuple[str, str]  # the CPUs that it was made on
+    machines: list[str]  # the CPUs that it was made on
     frame: pd.DataFrame  # `dataset, experiment, student`, both mean DSC (`first`, `second`), the second less the first
     conclusions: pd.DataFrame  # `table, dataset, experiment, student`, and both: better, worse or undecided
     gaps: list[str]  # what could not be compared, a line each
@@ -132,7 +132,8 @@ def compare(one: Path, other: Path, names: tuple[str, str] | None = None) -> Com
             both = pd.concat(words, axis=1, keys=SIDES, join="inner").reset_index()
             found.append(both.assign(table=table)[["table", *KEYS, *SIDES]])
     frame = means.dropna().assign(difference=means["second"] - means["first"]).reset_index()
-    machines = (_machine(one), _machine(other))
+    made = [[read_json(path) for path in (place / "runs").glob("*/*.json")] for place in (one, other)]
+    machines = [", ".join(sorted({record["machine"]["cpu"] for record in of})) or "an unknown CPU" for of in made]
     return Comparison(names or (str(one), str(other)), machines, frame, pd.concat(found, ignore_index=True), gaps)
 
 
@@ -149,12 +150,6 @@ def concluded(frame: pd.DataFrame) -> pd.Series:
     """A table's conclusions: better and worse as they are, everything else undecided."""
     tested = frame[frame["baseline"] != ""].set_index(KEYS)["verdict"]
     return tested.where(tested.isin([stats.BETTER, stats.WORSE]), UNDECIDED)
-
-
-def _machine(place: Path) -> str:
-    """The CPUs that the runs of a folder were made on."""
-    records = [read_json(path) for path in (place / "runs").glob("*/*.json")]
-    return ", ".join(sorted({record["machine"]["cpu"] for record in records})) or "an unknown CPU"
 
 
 def published(revision: str, preset: str, folder: Path) -> Path:

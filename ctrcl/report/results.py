@@ -162,8 +162,7 @@ class Results:
         record: dict[str, Any] = read_json(path)
         refuse((not _whole(record), f"{path} was written by another version of ctrcl, or never evaluated"))
         lacking = ", ".join(str(seed) for seed in chosen.seeds if str(seed) not in record["seeds"])
-        made, settings = record["identity"], self.settings
-        shared = {"augmentation": settings.augmentation.model_dump(mode="json"), "machine": settings.machine.numerics()}
+        made, shared = record["identity"], self.settings.numerics()
         now, then = shared | chosen.numerics(), {key: made.get(key) for key in shared} | made.get("experiment", {})
         changed = ", ".join(key for key in now | then if now.get(key) != then.get(key))
         taught = chosen.teacher and self.record(dataset, chosen.teacher)["weights"] != made.get("teacher")
