@@ -25,6 +25,7 @@ $(READY): requirements.lock pyproject.toml
 	touch $@
 
 data: $(READY) data.dvc
+	test -e .git || dvc config --local core.no_scm true
 	dvc pull --quiet data
 	touch data
 
@@ -41,7 +42,7 @@ reproduce-all: data   ## every table of the preset in force: dvc repro
 	ctrcl results index
 	ctrcl results compare
 
-test: data            ## the quick test suite: about nine minutes on two cores
+test: data            ## the quick test suite: about five minutes on two cores
 	pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-all: data        ## the slow tests too
