@@ -22,10 +22,10 @@ $(READY): requirements.lock pyproject.toml
 	test -x .venv/bin/uv || .venv/bin/python -m pip install --quiet "uv>=0.5"
 	uv pip sync --quiet --require-hashes --compile-bytecode requirements.lock
 	uv pip install --quiet --no-deps --no-build-isolation --editable .
+	test -e .git || dvc config --local core.no_scm true
 	touch $@
 
 data: $(READY) data.dvc
-	test -e .git || dvc config --local core.no_scm true
 	dvc pull --quiet data
 	touch data
 

@@ -23,7 +23,6 @@ data = typer.Typer(help="Data sets: list, import, verify.", no_args_is_help=True
 app.add_typer(data, name="data")
 results = typer.Typer(help="Results: verify, compare.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(results, name="results")
-INTERRUPTED = 130  # what typer answers to Ctrl-C
 Dataset = Annotated[str, typer.Argument(help="a data set of this preset, e.g. phantom-cardiac")]
 
 
@@ -44,7 +43,7 @@ def main() -> None:
             code = 2
         else:
             code = _fail(f"{message()} See `ctrcl --help`.")
-    if code == INTERRUPTED:
+    if code == 130:  # what typer answers to Ctrl-C
         print("ctrcl: interrupted; run the same command again to go on from the last checkpoint", file=sys.stderr)
     sys.exit(code)
 
@@ -109,7 +108,7 @@ def data_verify(name: str) -> None:
 
 
 @results.command("verify")
-def results_verify(preset: Annotated[str | None, typer.Argument(help="none: the one in force")] = None) -> None:
+def results_verify(preset: Annotated[str | None, typer.Argument(help="preset; none: that in force")] = None) -> None:
     """Recompute every table from its rows; name what is missing, left over, edited or without provenance."""
     from ctrcl.report import compare
 

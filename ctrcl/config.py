@@ -101,7 +101,7 @@ class Experiment(Strict):
         method: the file of `ctrcl/methods/`; `options`: what it sets otherwise than its paper.
         label, family: how tables name and group it.
         fidelity: how sure the formula is (`docs/methods.md`).
-        balance: how the method's terms are weighed against cross-entropy and Dice (`methods/base.py`).
+        balance: how the method's terms are weighed against cross-entropy and Dice (`docs/methods.md`).
         cross_entropy: weight of the students' own cross-entropy.
         teacher: the experiment whose students teach, None without.
     """

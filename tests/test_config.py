@@ -46,7 +46,7 @@ def test_every_preset_is_valid(preset):
 
 
 def test_teachers_are_trained_before_those_that_they_teach():
-    runs = settings("laptop").runs()
+    runs = list(settings("laptop").runs())
     order = [(dataset, one.name) for dataset, one in runs]
     for dataset, one in runs:
         assert one.teacher is None or order.index((dataset, one.teacher)) < order.index((dataset, one.name))

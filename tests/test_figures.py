@@ -44,11 +44,10 @@ def words(figure) -> str:
 @pytest.mark.parametrize("name", DRAWINGS)
 def test_the_same_results_give_the_same_bytes(results, name):
     once, twice = (DRAWINGS[name](results) for _ in range(2))
-    kind = "pdf" if name == "forest" else "png"
+    kind, barred = ("pdf", b"CreationDate") if name in ("forest", "qualitative") else ("png", b"Software")
     found = once.encoded(kind)
     assert twice.encoded(kind) == found
-    assert b"Software" not in found[:200]
-    assert b"CreationDate" not in found
+    assert barred not in found
     if name != "framework":  # that one shows no data
         assert DRAWN in words(once)
         assert DATASET in once.alt

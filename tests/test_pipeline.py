@@ -81,11 +81,17 @@ def test_an_option_reruns_only_the_experiment_that_it_belongs_to(clone):
     before = params.read_text()
     values = yaml.safe_load(before)
     values["experiments"]["ctrcl"]["alpha"] = 2.0
-    params.write_text(yaml.safe_dump(values))
+    values["machine"]["workers"] = 7
     try:
+        params.write_text(yaml.safe_dump(values))
+        run("ctrcl", "record", cwd=clone)
         assert stale(clone) == {f"train@{SET}-ctrcl"}
+        params.write_text(before.replace("epochs: 2", "epochs: 3"))
+        run("ctrcl", "record", cwd=clone)
+        assert len(stale(clone)) == 10
     finally:
         params.write_text(before)
+        run("ctrcl", "record", cwd=clone)
 
 
 def stale(clone):
@@ -97,7 +103,7 @@ def stale(clone):
 def test_a_new_method_in_one_file_and_one_line_trains_itself_and_nothing_else(clone):
     method, line = clone / "ctrcl/methods/mine.py", clone / "conf/smoke.yaml"
     before = line.read_text()
-    method.write_text((clone / "ctrcl/methods/dml.py").read_text().replace('label = "DML"', 'label = "Mine"'))
+    method.write_text((clone / "ctrcl/methods/dml.py").read_text())
     text = before.replace("experiments:\n", "experiments:\n  mine: {method: mine}\n")
     line.write_text(text.replace("[alone, teachers, kd]", "[alone, teachers, kd, mine]"))
     try:

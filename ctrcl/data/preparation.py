@@ -10,6 +10,7 @@ on the number of workers.
 """
 
 import multiprocessing
+import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -67,7 +68,8 @@ def prepare(benchmark: Benchmark, folder: Path, size: int, target: Path, workers
         draft.mkdir()
         pieces: Iterator[Piece] = map(make, ids)
         if workers > 1:
-            pool = ProcessPoolExecutor(workers, multiprocessing.get_context("forkserver"))
+            method = "forkserver" if os.name == "posix" else "spawn"
+            pool = ProcessPoolExecutor(workers, multiprocessing.get_context(method))
             stack.callback(pool.shutdown, cancel_futures=True)
             pieces = pool.map(make, ids, chunksize=4)
         bar = stack.enter_context(progress(total=len(ids), desc=f"prepare {benchmark.name}", unit="cases"))

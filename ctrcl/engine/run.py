@@ -8,6 +8,7 @@ The workers import torch, once each; this process does not.
 """
 
 import multiprocessing
+import os
 import platform
 import shutil
 import subprocess
@@ -200,16 +201,16 @@ def train_seed(run: Run, seed: int) -> None:
     """In a worker: train and test one seed; `done.json` in its folder comes last."""
     from filelock import FileLock, Timeout
 
-    from ctrcl.data.preparation import Prepared
-    from ctrcl.engine import infer
-    from ctrcl.engine import train as training
-
     folder, prepared = run.folder(seed), run.paths.prepared
     teachers = run.teacher.weights if run.teacher else None
-    job = training.Job(run.settings, run.dataset, run.experiment, seed, prepared, folder, teachers)
     try:
+        from ctrcl.data.preparation import Prepared
+        from ctrcl.engine import infer
+        from ctrcl.engine import train as training
+
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "lock", timeout=0):
+            job = training.Job(run.settings, run.dataset, run.experiment, seed, prepared, folder, teachers)
             cost = training.fit(job, _report)
             infer.predict(folder, Prepared(prepared), seed, folder, training.fabric_of(run.settings).device)
             write_json(folder / "done.json", cost | {"machine": machine.describe()})
@@ -243,7 +244,7 @@ def committed() -> dict[str, Any]:
 def workers(settings: Settings) -> Iterator[tuple[ProcessPoolExecutor, Any]]:
     """`settings.machine.workers` processes and the number of steps that they have done; the block's end ends them."""
     machine.cap(settings.machine)
-    context = multiprocessing.get_context("forkserver")
+    context: Any = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
     context.set_forkserver_preload(["ctrcl.engine.train", "ctrcl.engine.evaluate"])
     done, stop = context.Value("q", 0), context.Value("b", 0)
     executor = ProcessPoolExecutor(settings.machine.workers, context, initializer=_start, initargs=(done, stop))
@@ -252,7 +253,7 @@ def workers(settings: Settings) -> Iterator[tuple[ProcessPoolExecutor, Any]]:
     except BrokenProcessPool:
         raise UserError("a worker process was killed (out of memory?); run the same command again to resume") from None
     finally:
-        stop.value = 1  # of what still runs, after an error
+        stop.value = 1  # ends what still runs after an error
         executor.shutdown(cancel_futures=True)
 
 

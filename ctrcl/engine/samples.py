@@ -40,7 +40,6 @@ from ctrcl.methods.base import Shape
 from ctrcl.methods.ctrcl import CTRCL
 from ctrcl.models.students import load, load_tensors
 
-RANKS = ("best", "median", "worst")
 MOST, COMPONENTS = 60, 16  # cases and dimensions of the feature spaces
 BATCH = 8
 
@@ -51,7 +50,7 @@ def chosen(alone: pd.DataFrame) -> pd.DataFrame:
     by_case = lone.groupby(["case", "class"])["dsc"].mean().groupby("case").mean().dropna()
     order = by_case.reset_index().sort_values(["dsc", "case"], ascending=[False, True]).reset_index(drop=True)
     picked = order.iloc[[0, len(order) // 2, -1]]
-    return picked.assign(rank=list(RANKS))[["rank", "case", "dsc"]].reset_index(drop=True)
+    return picked.assign(rank=["best", "median", "worst"])[["rank", "case", "dsc"]].reset_index(drop=True)
 
 
 def collect(settings: Settings, dataset: str) -> None:

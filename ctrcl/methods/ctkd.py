@@ -1,4 +1,4 @@
-"""Curriculum temperature (CTKD, `losses/adversarial.py`): KD at a temperature that is learnt against the student."""
+"""CTKD (`losses/adversarial.py`; Li et al., AAAI 2023, `exact`): KD at a temperature learnt against the student."""
 
 from typing import Any
 

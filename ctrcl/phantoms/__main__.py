@@ -1,9 +1,12 @@
 """`python -m ctrcl.phantoms FOLDER` draws all sets into `FOLDER`."""
 
-import sys
+import argparse
 from pathlib import Path
 
 from ctrcl.phantoms import SETS, draw
 
+parser = argparse.ArgumentParser("python -m ctrcl.phantoms")
+parser.add_argument("folder", type=Path)
+folder = parser.parse_args().folder
 for name in SETS:
-    draw(name, Path(sys.argv[1], name))
+    draw(name, folder / name)

@@ -26,7 +26,6 @@ COLUMNS = [
     *("claim", "statement", "dataset", "experiment", "student", "baseline", "baseline_student", "measure"),
     *("difference", "low", "high", "p_holm", "units", "seeds", "verdict", "claim_verdict", "overall", "rows"),
 ]
-Runs = dict[str, pd.DataFrame]
 
 
 class Comparison(NamedTuple):
@@ -39,7 +38,7 @@ class Comparison(NamedTuple):
     measure: str = "dsc"
 
 
-def planned(results: Results, dataset: str, runs: Runs) -> dict[str, list[list[Comparison]]]:
+def planned(results: Results, dataset: str, runs: dict[str, pd.DataFrame]) -> dict[str, list[list[Comparison]]]:
     """Per claim its comparisons on a data set, of what was run there: each list is one comparison of both students.
 
     Only experiments with the same networks and budget, and with a seed in common, are compared.
@@ -84,7 +83,7 @@ def own_networks(results: Results, dataset: str, table: str) -> list[tuple[str, 
     return [(mine, alone) for mine, alone in pairs if alone in listed]
 
 
-def comparable(results: Results, runs: Runs, mine: str, baseline: str) -> bool:
+def comparable(results: Results, runs: dict[str, pd.DataFrame], mine: str, baseline: str) -> bool:
     """Whether both were run, with the same networks and budget, and share a seed."""
     if not {mine, baseline} <= set(runs):
         return False

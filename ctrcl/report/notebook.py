@@ -68,8 +68,11 @@ def run(source: Path, parameters: dict[str, Any], root: Path = Path("."), folder
             sources = [cell.source for cell in nbformat.read(source, as_version=4).cells]
             number = f"cell {sources.index(error.source) + 1}" if error.source in sources else "the injected parameters"
             kind = "" if error.ename == "UserError" else f"{error.ename}: "
-            line, why = error.source.strip().partition("\n")[0], " ".join(str(error.evalue).split())
-            raise UserError(f"{source}, {number} (`{line}`): {kind}{why}") from None
+            line, why = (
+                error.source.strip().partition("\n")[0],
+                " ".join(str(error.evalue).split()),
+            )
+            raise UserError(f"{source}, {number} (`{line}`): {kind}{why.replace('../../', '')}") from None
 
 
 def _kernel(folder: Path) -> type:

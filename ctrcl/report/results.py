@@ -23,7 +23,6 @@ Parts = dict[tuple[str, str], pd.DataFrame]  # rows by experiment and student
 WHOLE = ("about", "dataset", "identity", "seeds", "weights", "curves", "evaluation")  # what a record holds,
 EVALUATED = ("code", "rows", "diagonals")  # its evaluation,
 MEASURED = ("device", "seconds", "peak_mib", "parameters", "gflops", "milliseconds")  # and each of its seeds
-RESTORE = f"restore it, or {AGAIN}"
 
 
 class Dataset(NamedTuple):
@@ -151,7 +150,7 @@ class Results:
             (extra, f"{path} holds {extra}, which params.yaml does not list"),
             (edited, f"{path} is not what its run wrote (another checksum)"),
             (uneven, f"{path} has other cases in {uneven} than in the rest"),
-            advice=RESTORE,
+            advice=f"restore it, or {AGAIN}",
         )
         return rows, cases
 
@@ -178,7 +177,7 @@ class Results:
         path = self.folder / "curves" / dataset / f"{experiment}.csv"
         refuse((not path.exists(), f"{path} is missing: not trained yet"))
         edited = self.record(dataset, experiment)["curves"] != sha256(path)
-        refuse((edited, f"{path} is not what its run wrote (another checksum)"), advice=RESTORE)
+        refuse((edited, f"{path} is not what its run wrote (another checksum)"), advice=f"restore it, or {AGAIN}")
         return pd.read_csv(path)
 
     def samples(self, dataset: str, experiment: str, *needed: str) -> dict[str, np.ndarray]:

@@ -39,8 +39,7 @@ class Page(NamedTuple):
     @property
     def stem(self) -> str:
         """Name of the executed notebook, and how its figures' names begin."""
-        parts = (self.table or self.name, self.dataset) if self.dataset else (self.name, self.table)
-        return "-".join(filter(None, parts))
+        return "-".join(filter(None, (self.table or self.name, self.dataset)))
 
     def draws(self, figure: str) -> bool:
         """Whether it writes a figure of that stem."""
@@ -78,7 +77,7 @@ def report(results: Results) -> str:
             parts.append("\n".join([dataset, printed, *results.dataset(dataset).notes]))
         except UserError as error:
             parts.append(f"{dataset}: {error}")
-    return "\n\n".join([*parts, f"tables, figures, notebooks: {results.folder}/{{tables,figures,notebooks}}"])
+    return "\n\n".join([*parts, f"in {results.folder}/: tables, figures, notebooks"])
 
 
 def index(folder: Path = Path("results")) -> str:

@@ -21,7 +21,6 @@ HEADS: dict[str, Any] = {  # the first columns of every part
     "Method": lambda row: row["label"] if row["student"] == STUDENTS[0] else "",
     "Student": lambda row: "ensemble" if row["student"] == "ensemble" else f"{row['student']}: {row['network']}",
 }
-Grids = dict[tuple[str, str], pd.DataFrame]  # DSC of units x seeds by experiment and student
 
 
 def main(results: Results, dataset: str, table: str = "main") -> Table:
@@ -101,7 +100,7 @@ def measures(results: Results, dataset: str, rows: pd.DataFrame) -> dict[str, An
     )
 
 
-def _best(frame: pd.DataFrame, grids: Grids, names: list[str]) -> set[tuple[str, str]]:
+def _best(frame: pd.DataFrame, grids: dict[Any, pd.DataFrame], names: list[str]) -> set[tuple[str, str]]:
     """The experiment with the best DSC of each student, where it is better than the runner-up."""
     gaps = {}
     for student in STUDENTS:

@@ -1,1 +1,1 @@
-"""What draws the pages of `notebooks/paper/`, a file a page or more; the tables beside them are in `ctrcl.report`."""
+"""The figures of `notebooks/paper/` and what some of them measure; tables of DSC and cost are in `ctrcl.report`."""
