@@ -24,7 +24,7 @@ def evaluate(predictions: Path, data: Prepared, about: dict[str, Any], students:
         about: `dataset`, `experiment` and `seed` of the rows.
 
     Raises:
-        UserError: a file of label maps is missing or damaged.
+        UserError: label maps are missing or damaged.
     """
     rows: list[dict[str, Any]] = []
     seed = about["seed"]
