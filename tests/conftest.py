@@ -24,13 +24,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is imported by now is garbage never: statsmodels collects garbage at every correction."""
-    gc.freeze()
+    gc.freeze()  # statsmodels collects garbage at every correction, and what is imported by now is none
 
 
 def pytest_sessionfinish() -> None:
-    """Else nanobind reports what it misses at the end."""
-    gc.unfreeze()
+    gc.unfreeze()  # else nanobind reports what it misses
 
 
 @pytest.fixture(autouse=True)

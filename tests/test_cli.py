@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import suppress
+from unittest.mock import Mock
 
 import nibabel as nib
 import numpy as np
@@ -57,6 +58,14 @@ def test_bad_words_are_one_line(project, words, parts, monkeypatch, capsys):
     assert last.startswith("ctrcl: ")
     assert all(part in last for part in parts), last
     assert sorted(p for p in project.rglob("*") if "conf" not in p.parts) == before
+
+
+def test_an_interruption_says_how_to_go_on(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["ctrcl", "data", "list"])
+    monkeypatch.setattr(data, "names", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(SystemExit, match="130"):
+        main()
+    assert "last checkpoint" in capsys.readouterr().err
 
 
 def test_without_words_it_shows_its_help(project):

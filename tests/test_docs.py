@@ -1,7 +1,7 @@
 """Pages: their Python runs, their tables are what the code gives, their links lead somewhere."""
 
-import importlib.util
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -22,13 +22,6 @@ def python_of(page: str) -> dict:
     names: dict = {}
     exec(re.sub(rf"^ {{{indent}}}", "", block, flags=re.MULTILINE), names)
     return names
-
-
-def docs_tables():
-    spec = importlib.util.spec_from_file_location("docs_tables", ROOT / "docs/tables.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_the_readmes_training_loop_gives_both_networks_a_gradient():
@@ -56,7 +49,7 @@ def test_the_example_of_a_reader_defines_a_data_set():
 @pytest.mark.parametrize("page", ["methods", "data"])
 def test_a_table_is_what_the_code_gives(page):
     """`python docs/tables.py` writes them."""
-    assert (ROOT / f"docs/{page}.md").read_text() == docs_tables().filled(page)
+    assert (ROOT / f"docs/{page}.md").read_text() == runpy.run_path(str(ROOT / "docs/tables.py"))["filled"](page)
 
 
 @pytest.mark.parametrize("page", PAGES)
